@@ -3,7 +3,8 @@
 A map set lives in one HDF5 file that ``h5py`` alone can read::
 
     /                    attrs: format "higan-maps", format_version, geometry, ndim, simulator, created_by, …
-                         for boxes: box_size, box_size_units, periodic, cosmology; redshift; for slabs thickness
+                         for boxes: box_size, box_size_units, periodic, cosmology; redshift; for slabs
+                         thickness
     /fields/<name>       float32 (n, *shape); attrs: units, long_name
     /parameters          float64 (n_sim, n_par); attrs: names, units, lower, upper
     /simulation          int32 (n,): the row of /parameters that each map came from
@@ -12,8 +13,8 @@ A map set lives in one HDF5 file that ``h5py`` alone can read::
     /source_row,         (n,), in generated sets: the row of the input and which realisation of it
     /realisation
 
-Fields are read when asked for, so a file larger than memory is no obstacle. A map set can also stand on any other
-array-like (``numpy.memmap``, plain arrays): see :mod:`higan.sources`.
+Fields are read when asked for, so a file larger than memory is no obstacle. A map set can also stand on any
+other array-like (``numpy.memmap``, plain arrays): see :mod:`higan.sources`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,7 +103,7 @@ class Geometry:
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """The maps of one quantity: an array-like ``(n, *shape)`` that slices to numpy, its units and long name."""
+    """The maps of one quantity: an array-like ``(n, *shape)`` that slices to numpy; its units, long name."""
 
     array: Any
     units: str = ""
@@ -193,8 +195,9 @@ class MapSet:
 
     def __repr__(self) -> str:
         return (
-            f"MapSet({self.name}: {len(self)} maps of {' x '.join(map(str, self.shape))}, {self.n_sim} simulations, "
-            f"fields {', '.join(self.fields)}, parameters {', '.join(self.parameter_names) or 'none'})"
+            f"MapSet({self.name}: {len(self)} maps of {' x '.join(map(str, self.shape))}, {self.n_sim} "
+            f"simulations, fields {', '.join(self.fields)}, parameters "
+            f"{', '.join(self.parameter_names) or 'none'})"
         )
 
     @property
@@ -248,8 +251,8 @@ class MapSet:
             values = _take(array, rows)
         except (OSError, RuntimeError) as error:
             raise MapSetError(
-                f"{self.name}: field {name!r} cannot be read ({_first_line(error)}). The file is truncated or damaged: "
-                "copy or make it again."
+                f"{self.name}: field {name!r} cannot be read ({_first_line(error)}). The file is truncated "
+                "or damaged: copy or make it again."
             ) from error
         values = np.asarray(values, dtype=np.float32)
         if check and not np.isfinite(values).all():
@@ -260,9 +263,10 @@ class MapSet:
             )
         return values
 
-    def batches(self, name: str, rows: Any = None, size: int = 256) -> Iterator[np.ndarray]:
-        """Maps of field `name`, `size` at a time, in the order of `rows`."""
+    def batches(self, name: str, rows: Any = None, size: int | None = None) -> Iterator[np.ndarray]:
+        """Maps of field `name`, `size` at a time (64 MiB of them where ``None``), in the order of `rows`."""
         rows = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
+        size = size or self._batch_size()
         for start in range(0, len(rows), size):
             yield self.read(name, rows[start : start + size])
 
@@ -277,6 +281,14 @@ class MapSet:
             extra={k: v[rows] if k in PER_MAP else v for k, v in self.extra.items()},
         )
 
+    def with_parameters(self, parameters: Any, parameter_info: Sequence[Parameter]) -> MapSet:
+        """The same maps with other parameters, one row a simulation."""
+        return self._replace(parameters=parameters, parameter_info=parameter_info)
+
+    def with_created_by(self, created_by: str) -> MapSet:
+        """The same map set, said to be made by `created_by`."""
+        return self._replace(created_by=created_by)
+
     def simulations(self) -> np.ndarray:
         """Numbers of the simulations that have at least one map, ascending."""
         return np.unique(self.simulation)
@@ -286,7 +298,7 @@ class MapSet:
         return np.flatnonzero(np.isin(self.simulation, simulations))
 
     def content_sha256(self) -> str:
-        """sha256 over parameters, simulation numbers and all fields (names in sorted order), as little-endian bytes.
+        """sha256 over parameters, simulation numbers and all fields (by name), as little-endian bytes.
 
         It depends on the numbers alone: not on compression, chunks, time stamps or HDF5 versions.
         """
@@ -298,6 +310,9 @@ class MapSet:
             for batch in self.batches(name):
                 digest.update(batch.astype("<f4").tobytes())
         return digest.hexdigest()
+
+    def _batch_size(self) -> int:
+        return int(np.clip(2**24 // np.prod(self.shape), 1, 256))
 
     def _replace(self, **changes: Any) -> MapSet:
         keep: dict[str, Any] = dict(
@@ -331,13 +346,13 @@ class MapSet:
             if len(field.shape) < self.geometry.ndim or 0 in field.shape:
                 raise MapSetError(
                     f"{self.name}: field {name!r} has shape {tuple(field.array.shape)}, but maps of "
-                    f"{self.geometry.ndim} dimensions need (n, {', '.join('xyz'[: self.geometry.ndim])}) with no axis "
-                    "of length 0."
+                    f"{self.geometry.ndim} dimensions need (n, {', '.join('xyz'[: self.geometry.ndim])}) "
+                    "with no axis of length 0."
                 )
             if field.array.shape[0] != n:
                 raise MapSetError(
-                    f"{self.name}: field {name!r} has {field.array.shape[0]} maps, but 'simulation' has {n} entries. "
-                    "Each map needs the number of its simulation."
+                    f"{self.name}: field {name!r} has {field.array.shape[0]} maps, but 'simulation' has {n} "
+                    "entries. Each map needs the number of its simulation."
                 )
             if field.shape[: self.geometry.ndim] != self.shape[: self.geometry.ndim]:
                 raise MapSetError(
@@ -346,23 +361,25 @@ class MapSet:
                 )
         if self.parameters.ndim != 2 or self.parameters.shape[1] != len(self.parameter_info):
             raise MapSetError(
-                f"{self.name}: 'parameters' has shape {self.parameters.shape}, but {len(self.parameter_info)} names "
-                "are given. It needs a row a simulation and a column a name."
+                f"{self.name}: 'parameters' has shape {self.parameters.shape}, but "
+                f"{len(self.parameter_info)} names are given. It needs a row a simulation and a column a "
+                "name."
             )
         if not np.isfinite(self.parameters).all():
             row = int(np.flatnonzero(~np.isfinite(self.parameters).all(axis=1))[0])
             raise MapSetError(f"{self.name}: the parameters of simulation {row} are NaN or infinite. Mend that row.")
         if self.simulation.min() < 0 or self.simulation.max() >= self.n_sim:
             raise MapSetError(
-                f"{self.name}: 'simulation' runs from {self.simulation.min()} to {self.simulation.max()}, but there are "
-                f"{self.n_sim} rows of parameters (counted from 0). Maps and parameters do not belong together."
+                f"{self.name}: 'simulation' runs from {self.simulation.min()} to {self.simulation.max()}, "
+                f"but there are {self.n_sim} rows of parameters (counted from 0). Maps and parameters do not "
+                "belong together."
             )
         for name, values in self.extra.items():
             expected = n if name in PER_MAP else self.n_sim
             if len(values) != expected:
                 raise MapSetError(f"{self.name}: {name!r} has {len(values)} entries where {expected} are needed.")
 
-    # -- files ---------------------------------------------------------------------------------------------------
+    # -- files -----------------------------------------------------------------------------------------------
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> MapSet:
@@ -385,9 +402,10 @@ class MapSet:
             ) from error
         try:
             return cls._from_file(file, path)
-        except (OSError, RuntimeError, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise MapSetError(
-                f"{path} cannot be read as a map set ({_first_line(error)}). It is damaged or incomplete: make it again."
+                f"{path} cannot be read as a map set ({_first_line(error)}). It is damaged or incomplete: "
+                "make it again."
             ) from error
 
     @classmethod
@@ -395,13 +413,14 @@ class MapSet:
         attrs = dict(file.attrs)
         if attrs.get("format") != FORMAT:
             raise MapSetError(
-                f"{path} is an HDF5 file but not a map set: its attribute 'format' is {attrs.get('format')!r}, "
-                f"not {FORMAT!r}. Make one with 'higan simulate', or from arrays with higan.sources."
+                f"{path} is an HDF5 file but not a map set: its attribute 'format' is "
+                f"{attrs.get('format')!r}, not {FORMAT!r}. Make one with 'higan simulate', or from arrays "
+                "with higan.sources."
             )
         if int(attrs.get("format_version", 0)) > FORMAT_VERSION:
             raise MapSetError(
-                f"{path} has map-set format {attrs['format_version']}, newer than {FORMAT_VERSION}, which this version "
-                "of higan reads. Upgrade higan."
+                f"{path} has map-set format {attrs['format_version']}, newer than {FORMAT_VERSION}, which "
+                "this version of higan reads. Upgrade higan."
             )
         for name in ("fields", "parameters", "simulation"):
             if name not in file:
@@ -423,7 +442,15 @@ class MapSet:
         extra = {name: file[name][()] for name in PER_SIMULATION + PER_MAP if name in file}
         if "split" in extra:
             extra["split"] = np.array([_text(value) for value in extra["split"]])
-        own = {"format", "format_version", "geometry", "cosmology", "simulator", "simulator_version", "created_by"}
+        own = {
+            "format",
+            "format_version",
+            "geometry",
+            "cosmology",
+            "simulator",
+            "simulator_version",
+            "created_by",
+        }
         return cls(
             {
                 name: Field(data, _text(data.attrs.get("units", "")), _text(data.attrs.get("long_name", name)))
@@ -459,8 +486,9 @@ class MapSet:
         """
         like = {name: (field.array.shape[1:], field.units, field.long_name) for name, field in self.fields.items()}
         with MapSetWriter(path, self, like, len(self), overwrite=overwrite, compression=compression) as writer:
-            for start in range(0, len(self), 256):
-                rows = np.arange(start, min(start + 256, len(self)))
+            step = self._batch_size()
+            for start in range(0, len(self), step):
+                rows = np.arange(start, min(start + step, len(self)))
                 writer.write(start, {name: self.read(name, rows) for name in self.fields})
         return Path(path)
 
@@ -510,11 +538,13 @@ class MapSetWriter:
         self._compression = compression
         check_output(self.path, overwrite)
         self._partial = self.path.with_name(f".{self.path.name}.partial-{os.getpid()}")
+        self._sink: _Sink | None = None
         self._file: h5py.File | None = None
 
     def __enter__(self) -> MapSetWriter:
         with self._writing():
-            self._file = h5py.File(self._partial, "w")
+            self._sink = _Sink(self._partial, "w+b")
+            self._file = h5py.File(self._sink, "w")
             self._header(self._file)
         return self
 
@@ -528,11 +558,12 @@ class MapSetWriter:
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
         try:
             if kind is None:
-                assert self._file is not None
+                assert self._file is not None and self._sink is not None
                 with self._writing():
                     self._file.close()
-                    with open(self._partial, "rb") as done:
-                        os.fsync(done.fileno())
+                    self._sink.check()
+                    os.fsync(self._sink.fileno())
+                    self._sink.close()
                     os.replace(self._partial, self.path)
         finally:
             self._discard()
@@ -541,17 +572,21 @@ class MapSetWriter:
     def _writing(self) -> Iterator[None]:
         try:
             yield
+            if self._sink is not None and not self._sink.closed:
+                self._sink.check()
         except (OSError, RuntimeError) as error:
             self._discard()
             raise OutputError(
-                f"{self.path} cannot be written ({_first_line(error)}). Nothing was left behind: make room, or choose "
-                "another place."
+                f"{self.path} cannot be written ({_reason(error)}). Nothing was left behind: make room, "
+                "or choose another place."
             ) from error
 
     def _discard(self) -> None:
         if self._file is not None:
             with contextlib.suppress(Exception):
                 self._file.close()
+        if self._sink is not None:
+            self._sink.close()
         with contextlib.suppress(OSError):
             self._partial.unlink()
 
@@ -589,6 +624,31 @@ class MapSetWriter:
                 file.create_dataset(name, data=[str(value) for value in values], dtype=text)
             else:
                 file.create_dataset(name, data=values)
+
+
+class _Sink(io.FileIO):
+    """The file that HDF5 writes to, which keeps a failed write to itself until it is asked.
+
+    HDF5 cannot close a file that it cannot flush, and brings the process down when it ends. So after the
+    first failure (a full disc) writes only seem to work, HDF5 closes in peace, and `check` raises what
+    happened.
+    """
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        done = 0
+        try:
+            while self.error is None and done < len(view):
+                done += super().write(view[done:]) or 0
+        except OSError as error:
+            self.error = error
+        return len(view)
+
+    def check(self) -> None:
+        if self.error is not None:
+            raise self.error
 
 
 def check_output(path: Path, overwrite: bool) -> None:
@@ -635,6 +695,10 @@ def _scalar(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode()
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

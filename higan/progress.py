@@ -60,6 +60,10 @@ def progress(label: str, total: int, done: int = 0, unit: str = "maps", every: f
         if now - last >= every:
             last = now
             left = (total - count) * (now - started) / max(count - done, 1)
-            print(f"{label}: {count}/{total} {unit}, {left:.0f} s left {note}".rstrip(), file=sys.stderr, flush=True)
+            print(
+                f"{label}: {count}/{total} {unit}, {left:.0f} s left {note}".rstrip(),
+                file=sys.stderr,
+                flush=True,
+            )
 
     yield advance

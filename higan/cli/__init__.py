@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             raise
         print(
-            f"higan {verb}: unexpected {type(error).__name__}: {error} (add --debug for the traceback)", file=sys.stderr
+            f"higan {verb}: unexpected {type(error).__name__}: {error} (add --debug for the traceback)",
+            file=sys.stderr,
         )
         return 1

@@ -1,0 +1,1 @@
+"""Generator and discriminator, built from the same layers in one, two or three dimensions; keras.ops only."""

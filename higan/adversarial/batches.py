@@ -1,0 +1,180 @@
+"""Training batches: a pure function of (seed, step), so that a resumed training sees what it would have seen."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from higan.mapset import MapSet
+from higan.noise import noise_field
+from higan.scaling import Scaling
+
+Batch = dict[str, Any]
+_ORDER, _AUGMENT = 1, 2  # streams of the generator, beside one another for one seed
+
+
+class Batches:
+    """Scaled, augmented batches of paired maps with their parameters and noise.
+
+    Parameters
+    ----------
+    maps : MapSet
+    rows : array of int
+        The maps to draw from.
+    inputs, outputs : sequence of (str, Scaling)
+    parameters : array, shape (n_sim, n_par)
+        Scaled to [-1, 1].
+    batch_size : int
+    seed : int
+    symmetries : sequence of str
+        "roll", "rotate", "reflect": those of the box.
+    levels, noise_channels : int
+        Of the generator.
+    """
+
+    def __init__(
+        self,
+        maps: MapSet,
+        rows: np.ndarray,
+        inputs: Sequence[tuple[str, Scaling]],
+        outputs: Sequence[tuple[str, Scaling]],
+        parameters: np.ndarray,
+        *,
+        batch_size: int,
+        seed: int,
+        symmetries: Sequence[str] = (),
+        levels: int = 1,
+        noise_channels: int = 0,
+    ):
+        self.maps, self.rows = maps, rows
+        self.inputs, self.outputs = list(inputs), list(outputs)
+        self.parameters = parameters.astype(np.float32)
+        self.batch_size, self.seed = batch_size, seed
+        self.symmetries = tuple(symmetries)
+        self.levels, self.noise_channels = levels, noise_channels
+        self._epoch: tuple[int, np.ndarray] = (-1, rows)
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of one step: maps, fields, parameters, noise (a list) and interpolation, all float32."""
+        first = step * self.batch_size
+        rows = self._rows(first)
+        rng = self._rng(_AUGMENT, step)
+        moves = [Symmetry.draw(rng, self.maps.shape, self.symmetries) for _ in rows]
+        batch: Batch = {
+            "maps": self._scaled(self.outputs, rows, moves),
+            "fields": self._scaled(self.inputs, rows, moves),
+            "interpolation": rng.random(len(rows), dtype=np.float32),
+        }
+        if self.parameters.shape[1]:
+            batch["parameters"] = self.parameters[self.maps.simulation[rows]]
+        if self.noise_channels:
+            batch["noise"] = [
+                noise_field(
+                    [n >> level for n in self.maps.shape],
+                    self.noise_channels,
+                    seed=self.seed,
+                    rows=first + np.arange(len(rows)),
+                    level=level,
+                )
+                for level in range(self.levels)
+            ]
+        return batch
+
+    def _rows(self, first: int) -> np.ndarray:
+        """Rows of positions first … first + batch_size - 1 of an endless sequence of shuffled epochs."""
+        positions = np.arange(first, first + self.batch_size)
+        out = np.empty(self.batch_size, dtype=np.int64)
+        for epoch in np.unique(positions // len(self.rows)):
+            if self._epoch[0] != epoch:
+                self._epoch = (int(epoch), self._rng(_ORDER, int(epoch)).permutation(self.rows))
+            here = positions // len(self.rows) == epoch
+            out[here] = self._epoch[1][positions[here] % len(self.rows)]
+        return out
+
+    def _rng(self, stream: int, counter: int) -> np.random.Generator:
+        # The counter in the highest word: streams of 2^192 numbers do not meet.
+        return np.random.Generator(np.random.Philox(key=[self.seed, stream], counter=[0, 0, 0, counter]))
+
+    def _scaled(self, fields: Sequence[tuple[str, Scaling]], rows: np.ndarray, moves: Sequence[Symmetry]) -> np.ndarray:
+        channels = []
+        for name, scaling in fields:
+            values = scaling.forward(self.maps.read(name, rows)).astype(np.float32)
+            channels.append(np.stack([move(value) for move, value in zip(moves, values, strict=True)]))
+        return np.stack(channels, axis=-1)
+
+
+class Symmetry:
+    """A symmetry of the periodic box: a roll, then a permutation of the axes, then reflections.
+
+    Examples
+    --------
+    >>> move = Symmetry.draw(np.random.default_rng(1), (8, 8), ("roll", "rotate", "reflect"))
+    >>> sorted(move(np.arange(64).reshape(8, 8)).ravel().tolist()) == list(range(64))
+    True
+    """
+
+    def __init__(self, roll: Sequence[int], axes: Sequence[int], flips: Sequence[int]):
+        self.roll, self.axes, self.flips = tuple(roll), tuple(axes), tuple(flips)
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, shape: Sequence[int], symmetries: Sequence[str]) -> Symmetry:
+        """A random one of those that `symmetries` allow; axes are exchanged only where they are of one length."""
+        ndim = len(shape)
+        roll = rng.integers(0, shape) if "roll" in symmetries else np.zeros(ndim, int)
+        turn, mirror = "rotate" in symmetries and len(set(shape)) == 1, "reflect" in symmetries
+        axes = rng.permutation(ndim) if turn else np.arange(ndim)
+        flip = rng.integers(0, 2, ndim) if turn or mirror else np.zeros(ndim, int)
+        if not mirror and _determinant(axes, flip) < 0:
+            flip[0] ^= 1  # a proper rotation
+        return cls(roll.tolist(), axes.tolist(), np.flatnonzero(flip).tolist())
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """`values` moved; a new array."""
+        values = np.roll(values, self.roll, tuple(range(values.ndim)))
+        return np.flip(values.transpose(self.axes), self.flips)
+
+
+def _determinant(axes: np.ndarray, flip: np.ndarray) -> float:
+    return float(np.linalg.det(np.eye(len(axes))[axes])) * (-1) ** int(flip.sum())
+
+
+def prefetch(make: Callable[[int], Batch], first: int, last: int, ahead: int = 2) -> Iterator[Batch]:
+    """Batches of steps first … last - 1, made by a thread while the step before is trained on.
+
+    An exception in the thread is raised here.
+    """
+    ready: queue.Queue[Any] = queue.Queue(ahead)
+    stop = threading.Event()
+
+    def put(item: Any) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for step in range(first, last):
+                if not put(make(step)):
+                    return
+        except BaseException as error:
+            put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        for _ in range(first, last):
+            item = ready.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,375 @@
+"""The training: one flat loop from a recipe to a checkpoint, resumable at every tick.
+
+The run's folder holds::
+
+    recipe.json        the recipe, whole
+    log.jsonl          a line a tick: losses, validation statistics, speed
+    figures/           fixed validation maps beside the truth with R(k), one a tick
+    state.h5           networks, moments, averages, step: what resuming needs; never shipped
+    checkpoint/        the averaged generator with the best validation statistic so far
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from higan import scaling
+from higan.adversarial.batches import Batches, prefetch
+from higan.adversarial.monitor import Monitor
+from higan.checkpoint import Card, FieldCard, ParameterCard, library_versions, save_checkpoint
+from higan.errors import OutputError, RecipeError, TrainingError
+from higan.mapset import MapSet, Parameter
+from higan.progress import progress
+from higan.recipe import Recipe
+from higan.split import Split, split
+from higan.tracking import JsonLines, TensorBoard, Trackers, Wandb
+
+STATE, RECIPE, LOG = "state.h5", "recipe.json", "log.jsonl"
+
+
+def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, maps: MapSet | None = None) -> Path:
+    """Train by a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    run : path
+        The run's folder.
+    resume : bool
+        Go on from the run's last saved state; the weights come out as if it had never stopped.
+    maps : MapSet, optional
+        Train on these instead of the recipe's source.
+
+    Returns
+    -------
+    Path
+        The checkpoint's folder.
+
+    Raises
+    ------
+    TrainingError
+        If the run's folder is taken, there is nothing to resume, or a loss is not finite.
+    RecipeError, MapSetError
+        If recipe and maps do not fit.
+    """
+    run = Path(run)
+    _claim(run, recipe, resume)
+
+    # The maps, their split by simulation, and scalings fitted on the training simulations alone.
+    maps = select_parameters(open_maps(recipe) if maps is None else maps, recipe)
+    parts = _limit(split(maps, recipe.data.fractions, recipe.seed), recipe.data.simulations)
+    rows = maps.rows_of(parts.train)
+    card = new_card(recipe, maps, parts)
+
+    # Networks: two to train, one in float32 that carries the averaged weights.
+    import keras
+
+    from higan.adversarial.objectives import objective
+    from higan.adversarial.step import Step, StepConfig, load_backend
+    from higan.networks.discriminator import build_discriminator
+    from higan.painting.painter import Painter, build_model, scale_parameters, weights_of
+
+    load_backend().deterministic()
+    adversary = None if recipe.objective.name == "none" else objective(recipe.objective.name)
+    generator = build_model(card, recipe.seed, recipe.training.precision)
+    averaged = Painter(card, build_model(card, recipe.seed))
+    discriminator = None
+    if adversary is not None:
+        discriminator = build_discriminator(
+            recipe.discriminator,
+            ndim=card.ndim,
+            n_inputs=len(card.inputs),
+            n_outputs=len(card.outputs),
+            n_parameters=len(card.parameters),
+            seed=recipe.seed,
+            dtype=recipe.training.precision,
+        )
+    bounds = [[float(s.bound(x)) for s in averaged.outputs] for x in (-np.inf, np.inf)]
+    step_function = Step(
+        generator,
+        discriminator,
+        StepConfig(
+            objective=adversary,
+            pixel=recipe.objective.pixel,
+            pixel_weight=recipe.objective.pixel_weight,
+            r1=recipe.objective.r1,
+            r2=recipe.objective.r2,
+            interpolated=recipe.objective.gradient_penalty,
+            penalty_every=recipe.objective.penalty_every,
+            beta1=recipe.training.beta1,
+            lower=tuple(bounds[0]),
+            upper=tuple(bounds[1]),
+        ),
+    )
+
+    # Batches, validation maps, trackers, and the state to start from.
+    batches = Batches(
+        maps,
+        rows,
+        [(item.field, s) for item, s in zip(card.inputs, averaged.inputs, strict=True)],
+        [(item.field, s) for item, s in zip(card.outputs, averaged.outputs, strict=True)],
+        scale_parameters(maps.parameters, averaged.lower, averaged.upper),
+        batch_size=recipe.training.batch_size,
+        seed=recipe.seed,
+        symmetries=recipe.data.symmetries,
+        levels=card.network.levels,
+        noise_channels=card.network.noise_channels,
+    )
+    monitor = Monitor(maps, parts.validation, recipe.validation.maps_per_simulation, averaged, recipe.seed)
+    state = step_function.initial_state()
+    first, best, hours = 0, math.inf, 0.0
+    if resume:
+        state, first, best, hours = _load_state(run / STATE, state, step_function.backend)
+    size = recipe.training.batch_size
+    last = math.ceil(recipe.training.maps / size)
+    tick = max(1, recipe.training.tick_maps // size)
+    trackers = _trackers(recipe, run, first * size, resume)
+
+    # Step by step; at every tick: validate, keep the best, save the state.
+    losses: list[dict[str, Any]] = []
+    began = ticked = time.monotonic()
+    with progress(recipe.name, last * size, first * size) as advance:
+        note = ""
+        for step, batch in enumerate(prefetch(batches, first, last), start=first):
+            state, values = step_function(state, batch, step, _rates(recipe, step), _decay(recipe, step))
+            losses.append(values)
+            advance(size, note)
+            if (step + 1) % tick and step + 1 != last:
+                continue
+            seen = (step + 1) * size
+            means = _means(losses, step, step_function.backend)
+            speed = len(losses) * size / (time.monotonic() - ticked)
+            losses = []
+            average = step_function.backend.to_host(state["average"])
+            for variable, value in zip(averaged.model.trainable_variables, average, strict=True):
+                variable.assign(value)
+            result = monitor()
+            hours_now = hours + (time.monotonic() - began) / 3600
+            trackers.metrics({**means, **result.scalars, "maps_per_s": speed, "hours": hours_now}, seen)
+            figure = monitor.figure(result, run / "figures" / f"{seen:09d}.png", f"{recipe.name}, {seen} maps seen")
+            trackers.figure("validation", figure, seen)
+            value = result.scalars[recipe.validation.select]
+            if value < best:
+                best = value
+                kept = card.model_copy(
+                    update={
+                        "metrics": {"validation": {**result.scalars, "maps_seen": seen}},
+                        "training": {**card.training, "maps_seen": seen, "hours": hours_now},
+                    }
+                )
+                save_checkpoint(run / "checkpoint", kept, dict(weights_of(generator, average)), overwrite=True)
+            _save_state(run / STATE, state, step + 1, best, hours_now, step_function.backend)
+            note = (
+                f"{speed:.0f} maps/s  loss G {means.get('generator', means['pixel']):.3f}"
+                + (f" D {means['discriminator']:.3f}" if "discriminator" in means else "")
+                + f"  |R-1| {result.scalars['mean_abs_R_minus_1']:.3f}"
+            )
+            advance(0, note)
+            ticked = time.monotonic()
+    del keras
+    return _finish(run, trackers)
+
+
+def open_maps(recipe: Recipe) -> MapSet:
+    """The recipe's map set; simulated first where the recipe says how and the file is not there."""
+    from higan.sources import open_source
+
+    source, how = recipe.data.source, recipe.data.simulate
+    if how is not None and isinstance(source, str) and not Path(source).exists():
+        from higan.simulators import simulate
+        from higan.slabs import slabs
+
+        options = dict(how)
+        thickness = options.pop("thickness_cells", None)
+        target = Path(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        boxes = target if thickness is None else target.with_name(f"{target.stem}-boxes{target.suffix}")
+        if not boxes.exists():
+            simulate(options.pop("simulator"), output=boxes, **options)
+        if thickness is not None:
+            slabs(MapSet.open(boxes), target, thickness)
+    return open_source(source)
+
+
+def select_parameters(maps: MapSet, recipe: Recipe) -> MapSet:
+    """`maps` with the recipe's parameters alone, in its order; RecipeError if one is missing or unbounded."""
+    names = maps.parameter_names if recipe.data.parameters is None else recipe.data.parameters
+    for name in names:
+        if name not in maps.parameter_names:
+            raise RecipeError(f"{maps.name} has no parameter {name!r}: it has {', '.join(maps.parameter_names)}.")
+    columns = [maps.parameter_names.index(name) for name in names]
+    info = [maps.parameter_info[i] for i in columns]
+    for i, p in zip(columns, info, strict=True):
+        if not (np.isfinite(p.lower) and np.isfinite(p.upper) and p.lower < p.upper):
+            raise RecipeError(
+                f"{maps.name}: parameter {p.name} has the range [{p.lower:g}, {p.upper:g}] where a finite, "
+                "non-empty one is needed to scale it. Give the map set its bounds."
+            )
+        if maps.parameters[:, i].min() < p.lower or maps.parameters[:, i].max() > p.upper:
+            raise RecipeError(f"{maps.name}: parameter {p.name} leaves its own range [{p.lower:g}, {p.upper:g}].")
+    return maps.with_parameters(
+        maps.parameters[:, columns], [Parameter(p.name, p.units, p.lower, p.upper) for p in info]
+    )
+
+
+def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
+    """The card of a training that begins: everything but metrics and weights."""
+    from higan.painting.painter import receptive_radius
+
+    rows = maps.rows_of(parts.train)
+
+    def field_card(name: str) -> FieldCard:
+        config = recipe.scaling.get(name)
+        options = {"name": "linear"} if config is None else config.model_dump(exclude_none=True)
+        fitted = scaling.fit(options.pop("name"), maps.batches(name, rows), **options)
+        field = maps.field(name)
+        return FieldCard(field=name, units=field.units, long_name=field.long_name, scaling=fitted.to_dict())
+
+    geometry = maps.geometry
+    seeds = maps.extra.get("seeds")
+    return Card(
+        name=recipe.name,
+        version=recipe.version,
+        description=recipe.card.description,
+        network=recipe.generator,
+        ndim=geometry.ndim,
+        stride=recipe.generator.stride,
+        receptive_radius=receptive_radius(recipe.generator),
+        inputs=[field_card(name) for name in recipe.data.inputs],
+        outputs=[field_card(name) for name in recipe.data.outputs],
+        parameters=[
+            ParameterCard(name=p.name, units=p.units, lower=p.lower, upper=p.upper) for p in maps.parameter_info
+        ],
+        cell_size=maps.cell_size,
+        length_units=geometry.length_units,
+        thickness=geometry.thickness,
+        redshift=geometry.redshift,
+        shape=list(maps.shape[: geometry.ndim]),
+        periodic=geometry.periodic,
+        training={
+            "simulator": maps.simulator,
+            "simulator_version": maps.simulator_version,
+            "simulations": len(parts.train),
+            "maps": len(rows),
+            "seeds": [] if seeds is None else [int(s) for s in seeds[parts.train]],
+            "sha256": maps.content_sha256(),
+        },
+        recipe=recipe.model_dump(mode="json"),
+        objective=recipe.objective.name,
+        versions=library_versions(),
+        licence=recipe.card.licence,
+        citation=recipe.card.citation,
+    )
+
+
+def _claim(run: Path, recipe: Recipe, resume: bool) -> None:
+    """Make the run's folder, or check that it can be resumed."""
+    if resume:
+        if not (run / STATE).exists():
+            raise TrainingError(f"{run} holds no saved state to resume. Train without --resume.")
+        before = json.loads((run / RECIPE).read_text())
+        now = recipe.model_dump(mode="json")
+        changed = [key for key in now if key != "tracking" and now[key] != before.get(key)]
+        if changed:
+            raise TrainingError(
+                f"{run} was trained by another recipe: [{'], ['.join(changed)}] differ. Resume with {run / RECIPE}'s "
+                "values, or train into another folder."
+            )
+        return
+    if (run / RECIPE).exists():
+        raise TrainingError(f"{run} holds a training already. Add --resume to go on, or choose another --output.")
+    try:
+        (run / "figures").mkdir(parents=True, exist_ok=True)
+        (run / RECIPE).write_text(json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"{run} cannot be written ({error}). Choose another --output.") from error
+
+
+def _limit(parts: Split, simulations: int | None) -> Split:
+    if simulations is None:
+        return parts
+    if simulations > len(parts.train):
+        raise TrainingError(f"data.simulations is {simulations}, but there are {len(parts.train)} to train on.")
+    return Split(parts.train[:simulations], parts.validation, parts.test)
+
+
+def _rates(recipe: Recipe, step: int) -> tuple[float, float]:
+    config = recipe.training
+    seen = step * config.batch_size
+    factor = min(1.0, (seen + config.batch_size) / config.warmup_maps) if config.warmup_maps else 1.0
+    if config.schedule == "cosine":
+        factor *= 0.5 * (1 + math.cos(math.pi * seen / config.maps))
+    return config.learning_rate * factor, (config.discriminator_learning_rate or config.learning_rate) * factor
+
+
+def _decay(recipe: Recipe, step: int) -> float:
+    """Of the moving average; while few maps were seen its half-life is a twentieth of them."""
+    size = recipe.training.batch_size
+    return 0.5 ** (size / min(recipe.training.average_half_life, size + 0.05 * step * size))
+
+
+def _means(losses: list[dict[str, Any]], step: int, backend: Any) -> dict[str, float]:
+    gathered: dict[str, list[float]] = {}
+    for values in losses:
+        for name, value in backend.to_host(values).items():
+            gathered.setdefault(name, []).append(float(value))
+    means = {name: float(np.mean(values)) for name, values in gathered.items()}
+    for name, value in means.items():
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss {name!r} became {value} within the {len(losses)} steps before step {step + 1}. The last good "
+                "state and checkpoint are kept: lower the learning rate or raise the penalties, and train anew."
+            )
+    return means
+
+
+def _save_state(path: Path, state: Any, step: int, best: float, hours: float, backend: Any) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with h5py.File(partial, "w") as file:
+        for name, arrays in backend.to_host(state).items():
+            for i, array in enumerate(arrays):
+                file.create_dataset(f"{name}/{i:04d}", data=array)
+        file.attrs.update({"step": step, "best": best, "hours": hours})
+    with open(partial, "rb") as written:
+        os.fsync(written.fileno())
+    os.replace(partial, path)
+
+
+def _load_state(path: Path, like: Any, backend: Any) -> tuple[Any, int, float, float]:
+    try:
+        with h5py.File(path, "r") as file:
+            state = {name: [file[f"{name}/{i:04d}"][()] for i in range(len(arrays))] for name, arrays in like.items()}
+            scalars = int(file.attrs["step"]), float(file.attrs["best"]), float(file.attrs["hours"])
+    except (OSError, KeyError) as error:
+        raise TrainingError(f"{path} cannot be read ({error}): the state is damaged. Train anew.") from error
+    return backend.to_device(state), *scalars
+
+
+def _trackers(recipe: Recipe, run: Path, maps: int, resume: bool) -> Trackers:
+    config = recipe.tracking
+    makers: list[tuple[str, Any]] = [("the log", lambda: JsonLines(run / LOG, maps))]
+    if config.wandb != "off":
+        values = recipe.model_dump(mode="json")
+        makers.append(("wandb", lambda: Wandb(run, recipe.name, config.project, config.wandb, values, resume)))
+    if config.tensorboard:
+        makers.append(("TensorBoard", lambda: TensorBoard(run)))
+    return Trackers(makers)
+
+
+def _finish(run: Path, trackers: Trackers) -> Path:
+    """Hand recipe and card to the trackers; the checkpoint stays where it is."""
+    trackers.report(run / RECIPE)
+    if (run / "checkpoint" / "card.json").exists():
+        trackers.report(run / "checkpoint" / "card.json")
+    trackers.close()
+    if not (run / "checkpoint").exists():
+        raise TrainingError(f"{run}: no validation statistic was finite, so no checkpoint was kept.")
+    return run / "checkpoint"

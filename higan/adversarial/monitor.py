@@ -1,0 +1,121 @@
+"""What is watched while training: the averaged generator on fixed validation maps, one realisation each."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from higan.mapset import MapSet
+from higan.painting.painter import Painter
+from higan.painting.regions import paint_maps
+from higan.validation.power_spectrum import power_spectrum
+
+BATCH = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """Scalars by name, and what the figure shows: k, R(k) and a few generated maps."""
+
+    scalars: dict[str, float]
+    k: np.ndarray
+    R: np.ndarray
+    examples: np.ndarray
+
+
+class Monitor:
+    """Paint the validation maps with the averaged generator and compare with the truth.
+
+    Parameters
+    ----------
+    maps : MapSet
+    simulations : array of int
+        Those to validate on.
+    per_simulation : int
+        Maps of each, evenly spread.
+    painter : Painter
+        Holds the averaged weights when the monitor is called.
+    seed : int
+        Of the noise; the same at every tick.
+    """
+
+    def __init__(self, maps: MapSet, simulations: np.ndarray, per_simulation: int, painter: Painter, seed: int):
+        self.maps, self.painter, self.seed = maps, painter, seed
+        self.rows = np.concatenate([_spread(maps.rows_of(s), per_simulation) for s in simulations])
+        self.output = painter.card.outputs[0].field
+        truth = maps.read(self.output, self.rows)
+        _, self._power = power_spectrum(truth, maps.cell_size)
+        self._sorted = np.sort(truth, axis=None)
+        self._examples = _spread(np.arange(len(self.rows)), 3)
+
+    def __call__(self) -> Result:
+        """Validation statistics: R(k), D, the error of each simulation's mean, the error cell by cell."""
+        power, values, squares, n = [], [], 0.0, 0
+        examples: dict[int, np.ndarray] = {}
+        offsets: dict[int, list[float]] = {}
+        for start in range(0, len(self.rows), BATCH):
+            rows = self.rows[start : start + BATCH]
+            fields = np.stack([self.maps.read(item.field, rows) for item in self.painter.card.inputs], axis=-1)
+            painted = paint_maps(
+                self.painter,
+                fields,
+                self.maps.parameters[self.maps.simulation[rows]],
+                seed=self.seed,
+                rows=rows,
+                periodic=self.maps.geometry.periodic,
+            )[..., 0]
+            truth = self.maps.read(self.output, rows)
+            k, P = power_spectrum(painted, self.maps.cell_size)
+            power.append(P)
+            values.append(painted.ravel())
+            squares += float(np.sum((painted - truth) ** 2, dtype=np.float64))
+            n += truth.size
+            axes = tuple(range(1, painted.ndim))
+            for row, offset in zip(rows, (painted - truth).mean(axis=axes, dtype=np.float64), strict=True):
+                offsets.setdefault(int(self.maps.simulation[row]), []).append(float(offset))
+            examples.update({i: painted[i - start] for i in self._examples if start <= i < start + len(rows)})
+        R = np.concatenate(power).sum(axis=0) / self._power.sum(axis=0)
+        scalars = {
+            "mean_abs_R_minus_1": float(np.abs(R - 1).mean()),
+            "max_abs_R_minus_1": float(np.abs(R - 1).max()),
+            "R_largest_k": float(R[-1]),
+            "D": _distance(np.sort(np.concatenate(values)), self._sorted),
+            "mean_error_rms": float(np.sqrt(np.mean([np.mean(o) ** 2 for o in offsets.values()]))),
+            "rmse": float(np.sqrt(squares / n)),
+        }
+        return Result(scalars, k, R, np.stack([examples[i] for i in self._examples]))
+
+    def figure(self, result: Result, path: Path, title: str) -> Path:
+        """A picture of a few maps beside the truth and R(k)."""
+        from higan.validation.plots import maps_and_ratio
+
+        rows, card, geometry = self.rows[self._examples], self.painter.card, self.maps.geometry
+        path.parent.mkdir(parents=True, exist_ok=True)
+        maps_and_ratio(
+            self.maps.read(card.inputs[0].field, rows),
+            self.maps.read(self.output, rows),
+            result.examples,
+            result.k,
+            result.R,
+            path,
+            units=card.outputs[0].units,
+            input_units=card.inputs[0].units,
+            length_units=geometry.length_units,
+            side=self.maps.cell_size * self.maps.shape[0],
+            title=title,
+        )
+        return path
+
+
+def _spread(rows: np.ndarray, count: int) -> np.ndarray:
+    """`count` of `rows`, evenly spread (all of them where there are fewer)."""
+    return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest distance of two sorted samples' cumulative distributions, at 400 quantiles of the second."""
+    edges = np.unique(b[np.linspace(0, len(b) - 1, 400).astype(int)])
+    below = [np.searchsorted(x, edges, side="right") / len(x) for x in (a, b)]
+    return float(np.abs(below[0] - below[1]).max())

@@ -1,0 +1,258 @@
+"""One training step, written once in keras.ops as a function of (state, batch): losses, gradients, Adam, averages.
+
+The backend's file gives the gradients and compiles the step. The state is a flat dictionary of lists of arrays, so
+that saving, resuming and comparing backends need nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from higan.adversarial.objectives import Loss, Objective, unit_norm_penalty, zero_centred_penalty
+
+State = dict[str, list[Any]]
+BETA2, EPSILON = 0.99, 1e-8
+
+
+@dataclasses.dataclass(frozen=True)
+class StepConfig:
+    """What a step minimises.
+
+    Attributes
+    ----------
+    objective : Objective, optional
+        ``None`` trains without an adversary.
+    pixel : {"l1", "l2"}
+        Norm of the difference between the generated and the true map in scaled space.
+    pixel_weight : float
+    r1, r2 : float
+        γ of the zero-centred penalties on true and generated maps (γ/2 multiplies the penalty).
+    interpolated : float
+        λ of WGAN-GP's penalty, for the objective that asks for it.
+    penalty_every : int
+        The penalties are taken every so many steps, with as many times their weight (Karras et al. 2020, 1912.04958,
+        sec. 3.1).
+    beta1 : float
+        Of Adam.
+    lower, upper : tuple of float
+        Physical bounds of each output channel, in scaled space.
+    """
+
+    objective: Objective | None
+    pixel: str = "l1"
+    pixel_weight: float = 0.0
+    r1: float = 0.0
+    r2: float = 0.0
+    interpolated: float = 0.0
+    penalty_every: int = 1
+    beta1: float = 0.5
+    lower: tuple[float, ...] = (-np.inf,)
+    upper: tuple[float, ...] = (np.inf,)
+
+
+def load_backend() -> Any:
+    """The module of the active Keras backend's own ways.
+
+    Raises
+    ------
+    TrainingError
+        If the backend cannot train.
+    """
+    from higan.errors import TrainingError
+
+    name = keras.backend.backend()
+    if name not in ("tensorflow", "jax"):
+        raise TrainingError(
+            f"Training runs on TensorFlow or JAX, but KERAS_BACKEND is {name!r}, which only paints. Set it to one of them."
+        )
+    return importlib.import_module(f"higan.adversarial.backend_{name}")
+
+
+class Step:
+    """The compiled training step of a pair of networks.
+
+    Parameters
+    ----------
+    generator : keras.Model
+    discriminator : keras.Model, optional
+        Needed with an objective.
+    config : StepConfig
+
+    Notes
+    -----
+    Both networks are updated from the same forward pass, against each other's weights of the step before
+    (simultaneous gradient descent): the generator's forward pass is not paid for twice.
+    """
+
+    def __init__(self, generator: keras.Model, discriminator: keras.Model | None, config: StepConfig):
+        self.generator, self.discriminator, self.config = generator, discriminator, config
+        self.backend = load_backend()
+        # Two graphs, with and without the penalties' second derivatives: a branch inside one would cost both.
+        self._compiled: dict[bool, Callable[..., Any]] = {
+            penalised: self.backend.compile_step(self._update(penalised)) for penalised in (False, True)
+        }
+
+    def initial_state(self) -> State:
+        """Initial weights, moments and averages, on the device."""
+        weights = {"generator": [np.asarray(ops.convert_to_numpy(w)) for w in self.generator.trainable_variables]}
+        if self.discriminator is not None:
+            variables = self.discriminator.trainable_variables
+            weights["discriminator"] = [np.asarray(ops.convert_to_numpy(w)) for w in variables]
+        state = {"average": [w.copy() for w in weights["generator"]]}
+        for name, arrays in weights.items():
+            state[name] = arrays
+            state[f"{name}_m"] = [np.zeros_like(w) for w in arrays]
+            state[f"{name}_v"] = [np.zeros_like(w) for w in arrays]
+        return self.backend.to_device(state)
+
+    def __call__(
+        self,
+        state: State,
+        batch: Mapping[str, Any],
+        step: int,
+        learning_rates: tuple[float, float],
+        decay: float,
+    ) -> tuple[State, dict[str, Any]]:
+        """Train on one batch.
+
+        Parameters
+        ----------
+        state : State
+            Must not be used afterwards (its memory may be).
+        batch : mapping
+            maps (batch, *shape, c), fields, parameters and noise (a list), all scaled float32 numpy arrays.
+        step : int
+            Number of the step, from 0.
+        learning_rates : (float, float)
+            Of the generator and the discriminator.
+        decay : float
+            Of the exponential moving average of the generator's weights.
+
+        Returns
+        -------
+        state : State
+        losses : dict of scalar tensors
+        """
+        every = self.config.penalty_every
+        penalised = self.discriminator is not None and step % every == 0
+        scalars = np.array([*learning_rates, decay, step + 1.0], dtype=np.float32)
+        return self._compiled[penalised](state, self.backend.to_device({**batch, "scalars": scalars}))
+
+    def _update(self, penalised: bool) -> Callable[[State, Mapping[str, Any]], tuple[State, dict[str, Any]]]:
+        config, value_and_grad = self.config, self.backend.value_and_grad
+
+        def update(state: State, batch: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
+            scalars = batch["scalars"]
+            losses: dict[str, Any] = {}
+
+            def generator_loss(weights: Sequence[Any]) -> tuple[Any, Any]:
+                raw = self._generate(weights, batch)
+                # What lies beyond the physical bounds is shown to the discriminator on them, but the gradient passes:
+                # a cell wrongly emptied can be filled again. The pixel loss keeps the raw output from drifting.
+                low, high = (np.asarray(bound, np.float32) for bound in (config.lower, config.upper))
+                fake = raw + ops.stop_gradient(ops.clip(raw, low, high) - raw)
+                difference = raw - batch["maps"]
+                pixel = ops.mean(ops.abs(difference) if config.pixel == "l1" else ops.square(difference))
+                if config.objective is None:
+                    return config.pixel_weight * pixel, (fake, pixel, pixel)
+                logits = self._discriminate(state["discriminator"], batch["maps"], fake, batch)
+                adversarial = _over_scales(config.objective.generator, logits)
+                return adversarial + config.pixel_weight * pixel, (fake, pixel, adversarial)
+
+            (_, (fake, pixel, adversarial)), gradients = value_and_grad(generator_loss)(state["generator"])
+            losses["pixel"] = pixel
+            new = adam(state, "generator", gradients, scalars[0], config.beta1, scalars[3])
+            new["average"] = [
+                scalars[2] * a + (1.0 - scalars[2]) * w for a, w in zip(state["average"], new["generator"], strict=True)
+            ]
+            if config.objective is None:
+                return new, losses
+            losses["generator"] = adversarial
+            fake = ops.stop_gradient(fake)
+
+            def discriminator_loss(weights: Sequence[Any]) -> tuple[Any, Any]:
+                logits = self._discriminate(weights, batch["maps"], fake, batch)
+                assert config.objective is not None
+                value = _over_scales(config.objective.discriminator, logits)
+                if not penalised:
+                    return value, (value, {})
+                penalty, parts = self._penalties(weights, fake, batch)
+                return value + config.penalty_every * penalty, (value, parts)
+
+            (_, (value, parts)), gradients = value_and_grad(discriminator_loss)(state["discriminator"])
+            losses.update(discriminator=value, **parts)
+            new.update(adam(state, "discriminator", gradients, scalars[1], config.beta1, scalars[3]))
+            return new, losses
+
+        return update
+
+    def _generate(self, weights: Sequence[Any], batch: Mapping[str, Any]) -> Any:
+        inputs = [batch[name] for name in ("fields", "parameters") if name in batch] + list(batch.get("noise", []))
+        return self.generator.stateless_call(list(weights), [], inputs)[0]
+
+    def _logits(self, weights: Sequence[Any], maps: Any, condition: Sequence[Any]) -> list[Any]:
+        assert self.discriminator is not None
+        return self.discriminator.stateless_call(list(weights), [], [maps, *condition])[0]
+
+    def _discriminate(
+        self, weights: Sequence[Any], real: Any, fake: Any, batch: Mapping[str, Any]
+    ) -> list[tuple[Any, Any]]:
+        """Logits of true and generated maps at each scale, in one pass over both."""
+        condition = [ops.concatenate([c, c], axis=0) for c in _condition(batch)]
+        logits = self._logits(weights, ops.concatenate([real, fake], axis=0), condition)
+        n = real.shape[0]
+        return [(scale[:n], scale[n:]) for scale in logits]
+
+    def _penalties(self, weights: Sequence[Any], fake: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        config, real, condition = self.config, batch["maps"], _condition(batch)
+
+        def mean_logit(condition: Sequence[Any]) -> Callable[[Any], Any]:
+            def function(maps: Any) -> Any:
+                logits = self._logits(weights, maps, condition)
+                return sum(ops.mean(scale, axis=tuple(range(1, len(scale.shape)))) for scale in logits) / len(logits)
+
+            return function
+
+        if config.objective is not None and config.objective.interpolated:
+            place = ops.reshape(batch["interpolation"], (-1, *(1,) * (len(real.shape) - 1)))
+            between = real + place * (fake - real)
+            penalty = unit_norm_penalty(self.backend.input_gradient(mean_logit(condition), between))
+            return config.interpolated * penalty, {"gradient_penalty": penalty}
+        twice = [ops.concatenate([c, c], axis=0) for c in condition]
+        gradient = self.backend.input_gradient(mean_logit(twice), ops.concatenate([real, fake], axis=0))
+        n = real.shape[0]
+        r1, r2 = zero_centred_penalty(gradient[:n]), zero_centred_penalty(gradient[n:])
+        return 0.5 * config.r1 * r1 + 0.5 * config.r2 * r2, {"r1": r1, "r2": r2}
+
+
+def _over_scales(loss: Loss, logits: Sequence[tuple[Any, Any]]) -> Any:
+    """Mean of an objective over the discriminator's scales."""
+    return sum(loss(real, fake) for real, fake in logits) / len(logits)
+
+
+def _condition(batch: Mapping[str, Any]) -> list[Any]:
+    return [batch[name] for name in ("fields", "parameters") if name in batch]
+
+
+def adam(state: State, name: str, gradients: Sequence[Any], rate: Any, beta1: float, count: Any) -> State:
+    """Adam as a pure function (Kingma & Ba 2015, 1412.6980, algorithm 1), β2 = 0.99, ε = 1e-8.
+
+    Keras' optimizers keep their state in variables, which TensorFlow cannot pass through a function; this one is the
+    same on every backend. Returns the new `name`, `name`_m and `name`_v of the state.
+    """
+    weights, first, second = [], [], []
+    correction1, correction2 = 1.0 - beta1**count, 1.0 - BETA2**count
+    for w, g, m, v in zip(state[name], gradients, state[f"{name}_m"], state[f"{name}_v"], strict=True):
+        m = beta1 * m + (1.0 - beta1) * g
+        v = BETA2 * v + (1.0 - BETA2) * ops.square(g)
+        weights.append(w - rate * (m / correction1) / (ops.sqrt(v / correction2) + EPSILON))
+        first.append(m)
+        second.append(v)
+    return {name: weights, f"{name}_m": first, f"{name}_v": second}

@@ -1,0 +1,312 @@
+"""Checkpoints: a folder with a card (JSON) and the generator's weights (HDF5), and nothing that runs.
+
+::
+
+    card.json              what the generator is, was trained on, and how good it is
+    generator.weights.h5   one dataset a weight, under its name
+    baselines.h5           optional: baselines fitted on the same training simulations
+
+A checkpoint from a stranger can be opened without running anything of theirs: there is no pickle and no serialised
+code; the networks are built from validated hyperparameters and take arrays of exactly the shapes those imply.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import higan
+from higan.errors import CheckpointError, OutputError
+from higan.networks.config import GeneratorConfig
+
+CARD_VERSION = 1
+CARD, WEIGHTS = "card.json", "generator.weights.h5"
+SHIPPED = "checkpoints"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class FieldCard(_Table):
+    """An input or output: field name, unit, long name, scaling with its constants and physical bounds."""
+
+    field: str
+    units: str = ""
+    long_name: str = ""
+    scaling: dict[str, Any]
+
+
+class ParameterCard(_Table):
+    """A parameter: name, unit and the range the generator was trained on."""
+
+    name: str
+    units: str = ""
+    lower: float
+    upper: float
+
+
+class Card(_Table):
+    """What a checkpoint is; written as card.json.
+
+    Attributes
+    ----------
+    card_version : int
+        Of this format.
+    name, version, description, licence, citation : str
+    network : GeneratorConfig
+    ndim, stride, receptive_radius : int
+        In cells: the total stride s, and the radius h beyond which no input reaches a cell.
+    inputs, outputs : list of FieldCard
+    parameters : list of ParameterCard
+    cell_size, thickness, redshift : float
+        Of the training maps, lengths in `length_units`.
+    shape : list of int
+        Cells of a training map.
+    training : dict
+        simulator, its version, simulations, seeds, sha256 of the map set, maps seen, hours.
+    recipe : dict
+    objective : str
+    metrics : dict
+        Validation (and, where it was looked at, test) statistics, each with its error.
+    versions : dict
+        Libraries it was trained with.
+    weights_sha256 : str
+    """
+
+    card_version: int = CARD_VERSION
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)
+    version: str = "1"
+    description: str = ""
+    network: GeneratorConfig
+    ndim: int = Field(ge=1, le=3)
+    stride: int = Field(ge=1)
+    receptive_radius: int = Field(ge=0)
+    inputs: list[FieldCard] = Field(min_length=1, max_length=64)
+    outputs: list[FieldCard] = Field(min_length=1, max_length=64)
+    parameters: list[ParameterCard] = Field(max_length=1000)
+    cell_size: float = Field(gt=0)
+    length_units: str = "Mpc"
+    thickness: float | None = None
+    redshift: float | None = None
+    shape: list[int] = []
+    periodic: bool = True
+    training: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    objective: str = ""
+    metrics: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    licence: str = ""
+    citation: str = ""
+    weights_sha256: str = ""
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of higan and of what it trains with, those that are installed."""
+    versions = {"higan": higan.__version__}
+    for name in ("keras", "tensorflow", "jax", "numpy", "h5py"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def save_checkpoint(
+    folder: str | os.PathLike[str], card: Card, weights: dict[str, np.ndarray], *, overwrite: bool = False
+) -> Card:
+    """Write a checkpoint folder; it appears whole or not at all.
+
+    Parameters
+    ----------
+    folder : path
+    card : Card
+        Its `weights_sha256` is filled in.
+    weights : dict of str to array
+        The generator's, by name.
+    overwrite : bool
+
+    Returns
+    -------
+    Card
+        As written.
+
+    Raises
+    ------
+    OutputError
+        If the folder exists (without `overwrite`) or cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and not overwrite:
+        raise OutputError(f"{folder} exists already. Choose another name, or allow overwriting it.")
+    partial = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        os.chmod(partial, 0o755)
+        with h5py.File(partial / WEIGHTS, "w") as file:
+            for name, values in weights.items():
+                file.create_dataset(name, data=np.asarray(values), compression="gzip", shuffle=True)
+        card = card.model_copy(update={"weights_sha256": file_sha256(partial / WEIGHTS)})
+        (partial / CARD).write_text(card_json(card), encoding="utf-8")
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            os.replace(folder, old / "was")
+            os.replace(partial, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(partial, folder)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error}). Make room, or choose another place.") from error
+    finally:
+        if partial is not None and partial.exists():
+            shutil.rmtree(partial, ignore_errors=True)
+    return card
+
+
+def card_json(card: Card) -> str:
+    """The card as it is written: JSON without NaN."""
+    return json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def find_checkpoint(name: str | os.PathLike[str]) -> Path:
+    """The folder of a checkpoint: a path, or the name of a shipped one.
+
+    Raises
+    ------
+    CheckpointError
+        If there is neither; the shipped names are listed.
+    """
+    path = Path(name)
+    if (path / CARD).is_file():
+        return path
+    shipped = shipped_folder(SHIPPED)
+    names = sorted(p.name for p in shipped.iterdir() if (p / CARD).is_file()) if shipped.is_dir() else []
+    if str(name) in names:
+        return shipped / str(name)
+    what = "has no card.json: it is not a checkpoint" if path.is_dir() else "is no folder"
+    raise CheckpointError(
+        f"{name} {what}, nor the name of a shipped checkpoint ({', '.join(names) or 'none'}). Give one of these."
+    )
+
+
+def shipped_folder(name: str) -> Path:
+    """Where package data lie: beside the package in a source tree, inside it in an installed wheel."""
+    package = Path(higan.__file__).parent
+    return package / name if (package / name).is_dir() else package.parent / name
+
+
+def load_card(folder: Path) -> Card:
+    """Read and validate the card alone.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing, damaged, or from a newer version.
+    """
+    try:
+        values = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder / CARD} cannot be read ({error.strerror}). Give a checkpoint folder."
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{folder / CARD} is not valid JSON ({error}). Get the checkpoint again.") from error
+    version = values.get("card_version") if isinstance(values, dict) else None
+    if not isinstance(version, int):
+        raise CheckpointError(f"{folder / CARD} has no card_version: it is not a higan checkpoint.")
+    if version > CARD_VERSION:
+        raise CheckpointError(
+            f"{folder / CARD} has version {version}, newer than {CARD_VERSION}, which this higan reads. Upgrade higan."
+        )
+    try:
+        return Card.model_validate(values)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(str(part) for part in detail["loc"])
+        raise CheckpointError(
+            f"{folder / CARD} is damaged: {where}: {detail['msg']}. Get the checkpoint again."
+        ) from error
+
+
+def load_weights(folder: Path, card: Card, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Read the weights, checking sha256, names, shapes and that they are finite.
+
+    Parameters
+    ----------
+    folder : Path
+    card : Card
+    shapes : dict of str to tuple
+        What the network of the card needs.
+
+    Raises
+    ------
+    CheckpointError
+        If anything disagrees.
+    """
+    path = folder / WEIGHTS
+    again = "Get the checkpoint again."
+    try:
+        digest = file_sha256(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}). {again}") from error
+    if digest != card.weights_sha256:
+        raise CheckpointError(
+            f"{path} is not the file its card describes: sha256 {digest[:12]}…, expected {card.weights_sha256[:12]}…. {again}"
+        )
+    try:
+        weights = {}
+        with h5py.File(path, "r") as file:
+            for name, shape in shapes.items():
+                if name not in file or file[name].shape != shape:
+                    found = file[name].shape if name in file else "nothing"
+                    raise CheckpointError(f"{path}: weight {name!r} should have shape {shape}, found {found}. {again}")
+                weights[name] = file[name][()].astype(np.float32)
+    except (OSError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}). {again}") from error
+    if not all(np.isfinite(values).all() for values in weights.values()):
+        raise CheckpointError(f"{path} holds weights that are NaN or infinite. {again}")
+    return weights
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe(path: str | os.PathLike[str]) -> str:
+    """A checkpoint in a few lines of plain text, for ``higan info``; no backend is imported."""
+    folder = find_checkpoint(path)
+    card = load_card(folder)
+    size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file()) / 1e6
+    lines = [
+        f"checkpoint  {card.name}, version {card.version} ({folder}, {size:.1f} MB)",
+        *([f"            {card.description}"] if card.description else []),
+        f"network     {card.network.network}, widths {card.network.widths}, {card.ndim}D, stride {card.stride}, "
+        f"receptive radius {card.receptive_radius} cells",
+        f"trained     {card.objective}; {card.training.get('simulator', '')} "
+        f"{card.training.get('simulator_version', '')}, {card.training.get('simulations', '?')} simulations",
+        f"maps        cells of {card.cell_size:g} {card.length_units}"
+        + (f", slabs of {card.thickness:g} {card.length_units}" if card.thickness else "")
+        + (f", z = {card.redshift:g}" if card.redshift is not None else ""),
+    ]
+    for title, items in (("input", card.inputs), ("output", card.outputs)):
+        lines += [f"{title:<12}{item.field} [{item.units or '1'}], {item.long_name}" for item in items]
+    lines += ["", f"{'parameter':<16}{'unit':<8}{'lower':>10}{'upper':>10}"]
+    lines += [f"{p.name:<16}{p.units or '1':<8}{p.lower:>10g}{p.upper:>10g}" for p in card.parameters]
+    for title, values in card.metrics.items():
+        numbers = {k: v for k, v in values.items() if isinstance(v, int | float)} if isinstance(values, dict) else {}
+        if numbers:
+            lines += ["", f"{title}: " + ", ".join(f"{k} {v:.4g}" for k, v in numbers.items())]
+    return "\n".join(lines)

@@ -1,0 +1,112 @@
+"""``higan sample``: paint maps with a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's arguments."""
+    parser.add_argument("checkpoint", help="the name of a shipped checkpoint, or a folder")
+    parser.add_argument("--input", required=True, type=Path, metavar="MAPSET.h5|MAPS.npy", help="the input maps")
+    parser.add_argument("--output", required=True, type=Path, metavar="OUT.h5", help="the map set to write")
+    parser.add_argument("--seed", required=True, type=int, help="of the noise: same seed, same maps")
+    parser.add_argument("--parameters", metavar="NAME=VALUE,…", help="for maps in a .npy file; one set for all of them")
+    parser.add_argument("--realisations", type=int, default=1, metavar="R", help="of each map (default 1)")
+    parser.add_argument("--batch-size", type=int, metavar="B", help="maps at a time (default: by their size)")
+    parser.add_argument("--no-periodic", action="store_true", help="opposite sides of a map do not touch")
+    parser.add_argument("--allow-extrapolation", action="store_true", help="take parameters outside the trained range")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check everything that can be checked without a backend, then paint."""
+    from higan.checkpoint import find_checkpoint, load_card
+    from higan.errors import ParameterError
+    from higan.mapset import MapSet, check_output
+
+    check_output(arguments.output, arguments.overwrite)
+    for name, value in (("--realisations", arguments.realisations), ("--batch-size", arguments.batch_size)):
+        if value is not None and value < 1:
+            raise ParameterError(f"{name} must be at least 1, received {value}.")
+    folder = find_checkpoint(arguments.checkpoint)
+    if arguments.input.suffix == ".npy":
+        maps = _from_npy(arguments.input, load_card(folder), parse_parameters(arguments.parameters))
+    elif arguments.parameters is not None:
+        raise ParameterError("--parameters goes with a .npy file: a map set brings its own. Leave it out.")
+    else:
+        maps = MapSet.open(arguments.input)
+
+    from higan.emulator import load
+    from higan.painting.stream import paint_to_file
+
+    emulator = load(folder)
+    paint_to_file(
+        emulator,
+        maps,
+        arguments.output,
+        seed=arguments.seed,
+        realisations=arguments.realisations,
+        batch_size=arguments.batch_size,
+        periodic=False if arguments.no_periodic else None,
+        allow_extrapolation=arguments.allow_extrapolation,
+        overwrite=arguments.overwrite,
+    )
+    print(f"{arguments.output}: {len(maps) * arguments.realisations} maps")
+
+
+def parse_parameters(text: str | None) -> dict[str, float]:
+    """``"A=1,B=2"`` as a dictionary; ParameterError that names the piece it cannot read."""
+    from higan.errors import ParameterError
+
+    values: dict[str, float] = {}
+    for piece in filter(None, (text or "").split(",")):
+        name, equals, value = piece.partition("=")
+        try:
+            if not equals or name.strip() in values:
+                raise ValueError
+            values[name.strip()] = float(value)
+        except ValueError:
+            raise ParameterError(
+                f"--parameters: cannot read {piece!r}; write NAME=VALUE,NAME=VALUE with each name once."
+            ) from None
+    return values
+
+
+def _from_npy(path: Path, card, parameters: dict[str, float]):  # type: ignore[no-untyped-def]
+    """Maps of a .npy file as a map set with the card's geometry: an array says neither its cell nor its unit."""
+    import numpy as np
+
+    from higan.errors import MapSetError, ParameterError
+    from higan.mapset import Field, Geometry, MapSet, Parameter
+
+    if len(card.inputs) != 1:
+        raise MapSetError(f"{card.name} takes {len(card.inputs)} fields: give them as a map set, not as one .npy file.")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise MapSetError(f"{path} cannot be read as a .npy file ({error}).") from error
+    if array.ndim == card.ndim:
+        array = array[None]
+    known = [p.name for p in card.parameters]
+    if sorted(parameters) != sorted(known):
+        raise ParameterError(
+            f"--parameters gives {', '.join(sorted(parameters)) or 'nothing'}; {card.name} takes exactly "
+            f"{', '.join(known) or 'none'}."
+        )
+    return MapSet(
+        {card.inputs[0].field: Field(array, card.inputs[0].units, card.inputs[0].long_name)},
+        [[parameters[name] for name in known]],
+        [Parameter(p.name, p.units, p.lower, p.upper) for p in card.parameters],
+        np.zeros(len(array), dtype=np.int32),
+        Geometry(
+            ndim=card.ndim,
+            periodic=card.periodic,
+            cell_size=card.cell_size,
+            cell_size_units=card.length_units,
+            thickness=card.thickness,
+            redshift=card.redshift,
+        ),
+        path=path,
+    )

@@ -1,0 +1,289 @@
+"""The emulator that pipelines import.
+
+>>> import higan
+>>> emulator = higan.load("eor21cm-2d")  # doctest: +SKIP
+>>> theta = {"F_STAR10": -1.4, "ALPHA_STAR": 0.5, "SIGMA_8": 0.82}
+>>> maps = emulator.sample(density, parameters=theta, seed=1, realisations=8)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from higan.checkpoint import Card, find_checkpoint
+from higan.errors import MapSetError, ParameterError
+from higan.mapset import MapSet
+from higan.painting.painter import Painter
+from higan.painting.regions import paint_maps
+
+# Cells in a batch by default: 64 maps of 64². More costs memory and gains nothing on a CPU.
+BATCH_CELLS = 1 << 18
+
+
+def load(checkpoint: str | os.PathLike[str]) -> Emulator:
+    """Load a checkpoint.
+
+    Parameters
+    ----------
+    checkpoint : str or path
+        The name of a shipped checkpoint, or a folder.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or it is damaged.
+    """
+    return Emulator(Painter.load(find_checkpoint(checkpoint)))
+
+
+class Emulator:
+    """A trained generator: fields and parameters in, maps in physical units out.
+
+    Made by :func:`load`. `card` says what goes in and out, in which units and ranges, and how accurate it is.
+    """
+
+    def __init__(self, painter: Painter):
+        self.painter = painter
+
+    def __repr__(self) -> str:
+        names = [", ".join(item.field for item in items) for items in (self.card.inputs, self.card.outputs)]
+        return f"Emulator({self.card.name!r}: {names[0]} -> {names[1]})"
+
+    @property
+    def card(self) -> Card:
+        """The checkpoint's card: inputs, outputs, units, bounds, accuracy."""
+        return self.painter.card
+
+    def sample(
+        self,
+        fields: Any,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        seed: int,
+        realisations: int | None = None,
+        rows: Any = None,
+        periodic: bool = True,
+        tile: int | None = None,
+        batch_size: int | None = None,
+        allow_extrapolation: bool = False,
+    ) -> np.ndarray:
+        """Paint maps.
+
+        Parameters
+        ----------
+        fields : array, or mapping of field name to array
+            One map (*shape), or several (n, *shape), in the units of `card.inputs`; any size.
+        parameters : mapping of str to float or array, shape (n,)
+            Every parameter of the card, in its units.
+        seed : int
+            The same seed, inputs and rows give the same maps, whatever the batches and tiles.
+        realisations : int, optional
+            Draw so many of each map.
+        rows : array_like of int, shape (n,), optional
+            Global numbers of the maps, 0 … n - 1 where not given; each has its own randomness.
+        periodic : bool
+            Whether opposite sides of a map touch; otherwise it is continued by reflection.
+        tile : int, optional
+            Paint in tiles of this side; the result is the same.
+        batch_size : int, optional
+            Maps at a time.
+        allow_extrapolation : bool
+            Take parameters outside the trained range.
+
+        Returns
+        -------
+        array of float32
+            (n, *shape), or (n, realisations, *shape) where `realisations` is given; without the leading n for a
+            single map. A last axis for the outputs where there are several. In the units of `card.outputs`.
+
+        Raises
+        ------
+        MapSetError
+            If a field is missing, has the wrong shape or is not finite.
+        ParameterError
+            If a parameter is missing, misnamed, of the wrong length or out of its range.
+        """
+        stacked, single = self._fields(fields)
+        n = len(stacked)
+        theta = self.check_parameters(parameters or {}, n, allow_extrapolation=allow_extrapolation)
+        rows = np.arange(n) if rows is None else np.asarray(rows, dtype=np.int64).reshape(-1)
+        if len(rows) != n:
+            raise MapSetError(f"rows has {len(rows)} entries for {n} maps. Give one a map.")
+        draws = 1 if realisations is None else int(realisations)
+        if draws < 1:
+            raise ParameterError(f"realisations must be at least 1, received {realisations}.")
+        if int(seed) != seed or not 0 <= int(seed) < 2**64:
+            raise ParameterError(f"seed must be a whole number from 0 to 2^64 - 1, received {seed}.")
+        size = batch_size or self.default_batch(stacked.shape[1:-1])
+        out = np.empty((n * draws, *stacked.shape[1:-1], len(self.card.outputs)), dtype=np.float32)
+        for start in range(0, n * draws, size):
+            index = np.arange(start, min(start + size, n * draws))
+            # A batch is always full: a backend that compiles by shape would compile the last one anew.
+            full = np.resize(index, size) if n * draws > size else index
+            at, draw = full // draws, full % draws
+            painted = self.paint_rows(
+                stacked[at], theta[at], seed=int(seed), rows=rows[at], realisations=draw, periodic=periodic, tile=tile
+            )
+            out[index] = painted[: len(index)]
+        if len(self.card.outputs) == 1:
+            out = out[..., 0]
+        if realisations is not None:
+            out = out.reshape(n, draws, *out.shape[1:])
+        return out[0] if single else out
+
+    def paint_rows(
+        self,
+        fields: np.ndarray,
+        parameters: np.ndarray,
+        *,
+        seed: int,
+        rows: Any,
+        realisations: Any = 0,
+        periodic: bool = True,
+        tile: int | None = None,
+    ) -> np.ndarray:
+        """One batch, unchecked: fields (batch, *shape, n_inputs) and parameters (batch, n_par) in the card's order."""
+        return paint_maps(
+            self.painter, fields, parameters, seed=seed, rows=rows, realisations=realisations, periodic=periodic, tile=tile
+        )
+
+    def default_batch(self, shape: Sequence[int]) -> int:
+        """Maps of `shape` to paint at a time."""
+        return max(1, BATCH_CELLS // int(np.prod(shape[: self.card.ndim])))
+
+    def paint(self, fields: Any, parameters: Any, noise: Sequence[Any]) -> Any:
+        """Paint with given noise, in keras.ops alone: scalings included, no checks, differentiable.
+
+        ``jax.grad``, ``jax.jit`` and ``tf.GradientTape`` go through it.
+
+        Parameters
+        ----------
+        fields : tensor, shape (batch, *shape, n_inputs)
+            Physical units; the shape in multiples of `card.stride`.
+        parameters : tensor, shape (batch, n_par)
+            In the order of `card.parameters`.
+        noise : sequence of tensor
+            From :meth:`noise`.
+
+        Returns
+        -------
+        tensor, shape (batch, *shape, n_outputs)
+        """
+        return self.painter.paint(fields, parameters, noise)
+
+    def noise(self, shape: Sequence[int], *, seed: int, rows: Any, realisations: Any = 0) -> list[np.ndarray]:
+        """The noise that :meth:`sample` draws for periodic maps of `shape`, one array a level, for :meth:`paint`."""
+        return self.painter.noise(shape, seed=seed, rows=rows, realisations=realisations)
+
+    def check_parameters(
+        self, parameters: Mapping[str, Any], n: int, *, allow_extrapolation: bool = False
+    ) -> np.ndarray:
+        """Parameters of `n` maps as (n, n_par), in the card's order; ParameterError where they do not fit."""
+        known = [p.name for p in self.card.parameters]
+        for name in parameters:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known) or 'none'}."
+                raise ParameterError(f"{self.card.name} has no parameter {name!r}; {hint}")
+        columns = []
+        for p in self.card.parameters:
+            if p.name not in parameters:
+                raise ParameterError(f"parameter {p.name} is missing: {self.card.name} takes {', '.join(known)}.")
+            try:
+                values = np.asarray(parameters[p.name], dtype=np.float64)
+                values = np.broadcast_to(values, (n,))
+            except (TypeError, ValueError) as error:
+                raise ParameterError(
+                    f"parameter {p.name} should be a number or {n} of them (one a map), "
+                    f"received {_brief(parameters[p.name])}."
+                ) from error
+            bad = ~np.isfinite(values)
+            if not allow_extrapolation:
+                # A range read back from float32 may miss its own ends by a rounding.
+                slack = 1e-6 * (p.upper - p.lower)
+                bad |= (values < p.lower - slack) | (values > p.upper + slack)
+            if bad.any():
+                raise ParameterError(
+                    f"parameter {p.name} = {values[bad][0]:g} is outside the range [{p.lower:g}, {p.upper:g}] that "
+                    f"{self.card.name} was trained on. Stay inside, or allow extrapolation explicitly."
+                )
+            columns.append(values)
+        return np.stack(columns, axis=1) if columns else np.empty((n, 0))
+
+    def check_mapset(self, maps: MapSet) -> None:
+        """Refuse a map set whose fields, units, cell size, slab thickness or dimensions differ from the card's."""
+        card = self.card
+        if maps.geometry.ndim != card.ndim:
+            raise MapSetError(f"{maps.name} has {maps.geometry.ndim}D maps; {card.name} paints {card.ndim}D ones.")
+        for item in card.inputs:
+            check_units(maps, item.field, item.units, card.name)
+        for what, ours, theirs in (
+            ("cell size", maps.cell_size, card.cell_size),
+            ("slab thickness", maps.geometry.thickness, card.thickness),
+        ):
+            if theirs is None and ours is None:
+                continue
+            unit = maps.geometry.length_units
+            if ours is None or theirs is None or unit != card.length_units or abs(ours - theirs) > 1e-3 * theirs:
+                received = "none" if ours is None else f"{ours:g} {unit}"
+                wanted = "none" if theirs is None else f"{theirs:g} {card.length_units}"
+                raise MapSetError(
+                    f"{maps.name} has a {what} of {received}, but {card.name} was trained on {wanted}. "
+                    "Regrid the maps, or train on such maps."
+                )
+
+    def _fields(self, fields: Any) -> tuple[np.ndarray, bool]:
+        """Fields as (n, *shape, n_inputs), and whether it was a single map."""
+        card = self.card
+        if not isinstance(fields, Mapping):
+            if len(card.inputs) > 1:
+                names = ", ".join(item.field for item in card.inputs)
+                raise MapSetError(f"{card.name} takes several fields ({names}): give a mapping of name to array.")
+            fields = {card.inputs[0].field: fields}
+        arrays = []
+        for item in card.inputs:
+            if item.field not in fields:
+                raise MapSetError(f"field {item.field!r} is missing: received {', '.join(fields) or 'none'}.")
+            try:
+                array = np.asarray(fields[item.field], dtype=np.float32)
+            except (TypeError, ValueError) as error:
+                raise MapSetError(f"field {item.field!r} is not an array of numbers ({error}).") from error
+            if array.ndim not in (card.ndim, card.ndim + 1) or 0 in array.shape:
+                raise MapSetError(
+                    f"field {item.field!r} has shape {array.shape}; {card.name} takes one map of {card.ndim} "
+                    f"dimensions, or several along a first axis."
+                )
+            arrays.append(array)
+        if len({array.shape for array in arrays}) > 1:
+            raise MapSetError(f"fields differ in shape: {', '.join(str(a.shape) for a in arrays)}.")
+        single = arrays[0].ndim == card.ndim
+        stacked = np.stack([array[None] if single else array for array in arrays], axis=-1)
+        finite = np.isfinite(stacked).reshape(len(stacked), -1).all(axis=1)
+        if not finite.all():
+            raise MapSetError(f"map {int(np.flatnonzero(~finite)[0])} (counted from 0) holds NaN or infinite values.")
+        return stacked, single
+
+
+def check_units(maps: MapSet, field: str, units: str, name: str) -> None:
+    """Refuse a map set whose `field` is missing or not in `units` (compared by astropy, so that spelling is free)."""
+    from astropy import units as u
+
+    found = maps.field(field).units
+    try:
+        same = u.Unit(found) == u.Unit(units)
+    except ValueError:
+        same = found == units
+    if not same:
+        raise MapSetError(
+            f"{maps.name}: field {field!r} is in {found or '1'!r}, but {name} takes {units or '1'!r}. Convert it first."
+        )
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

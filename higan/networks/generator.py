@@ -1,0 +1,111 @@
+"""The generator: a residual U-Net that is a pure function of (fields, parameters, noise).
+
+Parameters modulate, and noise enters, every residual block on the way up, so that each scale has its own randomness;
+there is no random layer and no normalisation over space. It is fully convolutional: one set of weights paints maps of
+any size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from higan.networks.config import GeneratorConfig
+from higan.networks.layers import Modulation, PixelNorm, activation, convolution, double, embed, halve
+
+
+def build_generator(
+    config: GeneratorConfig,
+    *,
+    ndim: int,
+    n_inputs: int,
+    n_outputs: int,
+    n_parameters: int,
+    seed: int = 0,
+    dtype: str = "float32",
+) -> keras.Model:
+    """Build the generator in scaled space.
+
+    Parameters
+    ----------
+    config : GeneratorConfig
+    ndim : int
+        1, 2 or 3.
+    n_inputs, n_outputs : int
+        Channels of the input fields and of the output.
+    n_parameters : int
+        May be 0.
+    seed : int
+        Of the initial weights, the same on every backend.
+    dtype : str
+        Keras dtype policy, "float32" or "mixed_bfloat16"; the output is float32.
+
+    Returns
+    -------
+    keras.Model
+        Called on a list: fields (batch, *shape, n_inputs), then parameters (batch, n_parameters) if there are any,
+        then the noise of each level (batch, *shape / 2^level, noise_channels) if there is any. Returns
+        (batch, *shape, n_outputs).
+
+    Examples
+    --------
+    >>> model = build_generator(GeneratorConfig(widths=[4, 8]), ndim=2, n_inputs=1, n_outputs=1, n_parameters=3)
+    >>> [tuple(x.shape) for x in model.inputs]
+    [(None, None, None, 1), (None, 3), (None, None, None, 4), (None, None, None, 4)]
+    """
+    space = (None,) * ndim
+    options: dict[str, Any] = {"seed": seed, "dtype": dtype}
+    fields = keras.Input((*space, n_inputs), name="fields")
+    inputs = [fields]
+    embedding = None
+    if n_parameters:
+        inputs.append(keras.Input((n_parameters,), name="parameters"))
+        embedding = embed(inputs[1], config.embedding, seed, "generator", dtype)
+    noise: list[Any] = [None] * config.levels
+    if config.noise_channels:
+        noise = [keras.Input((*space, config.noise_channels), name=f"noise{i}") for i in range(config.levels)]
+        inputs += noise
+
+    x = convolution(fields, config.widths[0], "stem", **options)
+    skips = []
+    for level, width in enumerate(config.widths[:-1]):
+        x = _block(x, width, f"down{level}", embedding, None, **options)
+        skips.append(x)
+        x = halve(x, f"halve{level}", dtype)
+        x = convolution(x, config.widths[level + 1], f"widen{level}", kernel=1, gain=1.0, **options)
+    for i in range(config.bottom_blocks):
+        x = _block(x, config.widths[-1], f"bottom{i}", embedding, noise[-1], **options)
+    for level in reversed(range(config.levels - 1)):
+        width = config.widths[level]
+        # Channels are reduced before the map is enlarged: a 1 x 1 convolution commutes with repeating cells.
+        x = convolution(x, width, f"narrow{level}", kernel=1, gain=1.0, **options)
+        x = double(x, f"double{level}", dtype)
+        x = keras.layers.Concatenate(name=f"skip{level}", dtype=dtype)([x, skips[level]])
+        x = convolution(x, width, f"merge{level}", gain=1.0, **options)
+        x = _block(x, width, f"up{level}", embedding, noise[level], **options)
+    x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)
+    x = convolution(x, n_outputs, "head", seed=seed, gain=0.3, dtype="float32")
+    return keras.Model(inputs, x, name="generator")
+
+
+def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, *, seed: int, dtype: str) -> Any:
+    """Residual block: (norm, modulation, rectifier, convolution) twice, noise before the second rectifier."""
+
+    def modulated(h: Any, part: str) -> Any:
+        h = PixelNorm(name=f"{name}_norm{part}", dtype=dtype)(h)
+        if embedding is not None:
+            h = Modulation(width, seed, name=f"{name}_film{part}", dtype=dtype)([h, embedding])
+        return h
+
+    h = activation(modulated(x, "a"), f"{name}_acta", dtype)
+    h = convolution(h, width, f"{name}_conva", seed, dtype=dtype)
+    h = modulated(h, "b")
+    if noise is not None:
+        injected = convolution(noise, width, f"{name}_noise", seed, kernel=1, gain=0.5, dtype=dtype)
+        if embedding is not None:
+            injected = Modulation(width, seed, name=f"{name}_noise_film", dtype=dtype)([injected, embedding])
+        h = keras.layers.Add(name=f"{name}_noisy", dtype=dtype)([h, injected])
+    h = activation(h, f"{name}_actb", dtype)
+    h = convolution(h, width, f"{name}_convb", seed, gain=0.5, dtype=dtype)
+    return keras.layers.Add(name=f"{name}_add", dtype=dtype)([x, h])

@@ -1,0 +1,149 @@
+"""Layers that the networks share: periodic convolution, pixel norm, modulation, resampling, noise injection.
+
+None of them looks beyond its kernel: no statistics over space, so that the value of a cell does not depend on the
+extent of the map it is painted in, and a box rolled by the generator's stride gives the output rolled.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class HostNormal(keras.initializers.Initializer):
+    """Normal initial weights of standard deviation gain / sqrt(fan_in), drawn by numpy.
+
+    Keras initialisers give other numbers on each backend for one seed; these are the same everywhere.
+
+    Parameters
+    ----------
+    seed : int
+    name : str
+        Name of the layer: each draws its own numbers, whatever the order they are built in.
+    gain : float
+        sqrt(2) keeps the variance through a rectifier (He et al. 2015, 1502.01852, eq. 10).
+    """
+
+    def __init__(self, seed: int, name: str, gain: float):
+        self.seed, self.name, self.gain = seed, name, gain
+
+    def __call__(self, shape: Any, dtype: Any = None, **_: Any) -> Any:
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, zlib.crc32(self.name.encode())]))
+        values = rng.standard_normal(tuple(shape)) * self.gain / np.sqrt(np.prod(shape[:-1]))
+        return ops.convert_to_tensor(values.astype("float32"), dtype=dtype)
+
+
+class PeriodicPadding(keras.layers.Layer):
+    """Wrap `width` cells of the opposite side around each spatial axis of (batch, *shape, channels)."""
+
+    def __init__(self, width: int = 1, **options: Any):
+        super().__init__(**options)
+        self.width = width
+
+    def call(self, x: Any) -> Any:
+        for axis in range(1, len(x.shape) - 1):
+            before = [slice(None)] * len(x.shape)
+            after = list(before)
+            before[axis], after[axis] = slice(-self.width, None), slice(None, self.width)
+            x = ops.concatenate([x[tuple(before)], x, x[tuple(after)]], axis=axis)
+        return x
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        inner = [None if n is None else n + 2 * self.width for n in shape[1:-1]]
+        return (shape[0], *inner, shape[-1])
+
+
+class PixelNorm(keras.layers.Layer):
+    """Scale each cell's features to unit mean square over channels (Karras et al. 2018, 1710.10196, sec. 4.2)."""
+
+    def call(self, x: Any) -> Any:
+        return x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + 1e-6)
+
+
+class Modulation(keras.layers.Layer):
+    """Scale and shift features by a function of the embedded parameters (FiLM, Perez et al. 2018, 1709.07871, eq. 1)."""
+
+    def __init__(self, channels: int, seed: int, **options: Any):
+        super().__init__(**options)
+        self.channels = channels
+        self.dense = keras.layers.Dense(
+            2 * channels,
+            kernel_initializer=HostNormal(seed, self.name, 0.1),
+            name="dense",
+            dtype=self.dtype_policy,
+        )
+
+    def build(self, shapes: Any) -> None:
+        self.dense.build(shapes[1])
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        x, embedding = inputs
+        gamma, beta = ops.split(self.dense(embedding), 2, axis=-1)
+        around = (-1, *(1,) * (len(x.shape) - 2), self.channels)
+        return x * (1.0 + ops.reshape(gamma, around)) + ops.reshape(beta, around)
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        return shapes[0]
+
+
+def convolution(
+    x: Any, channels: int, name: str, seed: int, *, kernel: int = 3, gain: float = 2**0.5, dtype: Any
+) -> Any:
+    """Convolution in as many dimensions as `x` has, periodic."""
+    ndim = len(x.shape) - 2
+    if kernel > 1:
+        x = PeriodicPadding(kernel // 2, name=f"{name}_pad", dtype=dtype)(x)
+    layer = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}[ndim]
+    return layer(
+        channels,
+        kernel,
+        padding="valid",
+        data_format="channels_last",
+        kernel_initializer=HostNormal(seed, name, gain),
+        name=name,
+        dtype=dtype,
+    )(x)
+
+
+def activation(x: Any, name: str, dtype: Any) -> Any:
+    """Leaky rectifier of slope 0.2."""
+    return keras.layers.LeakyReLU(negative_slope=0.2, name=name, dtype=dtype)(x)
+
+
+def halve(x: Any, name: str, dtype: Any) -> Any:
+    """Mean over 2 cells along each axis; blocks start at even absolute cells."""
+    ndim = len(x.shape) - 2
+    layer = {
+        1: keras.layers.AveragePooling1D,
+        2: keras.layers.AveragePooling2D,
+        3: keras.layers.AveragePooling3D,
+    }[ndim]
+    return layer(2, data_format="channels_last", name=name, dtype=dtype)(x)
+
+
+def double(x: Any, name: str, dtype: Any) -> Any:
+    """Repeat each cell twice along each axis; a convolution follows, so that no checkerboard arises."""
+    ndim = len(x.shape) - 2
+    if ndim == 1:
+        return keras.layers.UpSampling1D(2, name=name, dtype=dtype)(x)
+    layer = {2: keras.layers.UpSampling2D, 3: keras.layers.UpSampling3D}[ndim]
+    return layer(2, data_format="channels_last", name=name, dtype=dtype)(x)
+
+
+def embed(parameters: Any, width: int, seed: int, prefix: str, dtype: Any) -> Any:
+    """Two dense layers from the scaled parameters to an embedding of `width`."""
+    x = parameters
+    for i in range(2):
+        dense = keras.layers.Dense(
+            width,
+            kernel_initializer=HostNormal(seed, f"{prefix}_embed{i}", 2**0.5),
+            name=f"{prefix}_embed{i}",
+            dtype=dtype,
+        )
+        x = activation(dense(x), f"{prefix}_embed{i}_act", dtype)
+    return x

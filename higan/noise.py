@@ -1,0 +1,110 @@
+"""The noise fields that make a generator stochastic.
+
+Each value is a pure function of (seed, row, realisation, level, channel, absolute cell): the same bit for bit
+whatever the batch, tile, shard, device or backend. It is a counter-based generator: the counter of a cell is hashed
+with a key of the rest by SplitMix64 (Steele, Lea & Flood 2014, OOPSLA, 453), and each 16 bits of the result pick a
+quantile of the normal distribution from a table. Integers and a table look-up are exact everywhere; a logarithm or a
+cosine would not be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_LANES = 4  # values of 16 bits in one hash
+
+
+def noise_field(
+    shape: Sequence[int],
+    channels: int,
+    *,
+    seed: int,
+    rows: Any,
+    realisations: Any = 0,
+    level: int = 0,
+    origin: Sequence[int] | None = None,
+    period: Sequence[int] | None = None,
+) -> np.ndarray:
+    """Gaussian white noise of zero mean and unit variance for a batch of maps.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Cells along each axis of the region, at this level.
+    channels : int
+    seed : int
+        0 … 2⁶⁴ - 1.
+    rows : array_like of int, shape (batch,)
+        The global number of each map.
+    realisations : array_like of int, broadcast against `rows`
+    level : int
+        Resolution level of the generator; levels are independent.
+    origin : sequence of int, optional
+        Absolute cell of the region's first corner; 0 where not given.
+    period : sequence of int, optional
+        Cells after which the box repeats, along each axis.
+
+    Returns
+    -------
+    array of float32, shape (batch, *shape, channels)
+
+    Examples
+    --------
+    >>> whole = noise_field((8, 8), 1, seed=1, rows=[5])
+    >>> tile = noise_field((4, 4), 1, seed=1, rows=[5], origin=(4, 6), period=(8, 8))
+    >>> bool((tile[0, :, :2] == whole[0, 4:, 6:]).all() and (tile[0, :, 2:] == whole[0, 4:, :2]).all())
+    True
+    """
+    rows, realisations = np.broadcast_arrays(np.atleast_1d(rows), realisations)
+    origin = (0,) * len(shape) if origin is None else tuple(origin)
+    counter = np.zeros((1,) * len(shape), dtype=np.uint64)
+    for axis, cells in enumerate(shape):
+        index = np.arange(origin[axis], origin[axis] + cells, dtype=np.int64)
+        if period is not None:
+            index %= period[axis]
+        along = [1] * len(shape)
+        along[axis] = cells
+        # 21 bits an axis: two million cells on a side.
+        counter = (counter << np.uint64(21)) | (index & 0x1FFFFF).astype(np.uint64).reshape(along)
+    keys = _keys(seed, rows.ravel(), realisations.ravel(), level)
+    groups = -(-channels // _LANES)
+    out = np.empty((keys.size, *shape, groups * _LANES), dtype=np.float32)
+    table = _quantiles()
+    for group in range(groups):
+        with np.errstate(over="ignore"):
+            key = _mix(keys + np.uint64(group + 1) * _GOLDEN)
+        bits = _mix(key.reshape(-1, *(1,) * len(shape)) + counter * _GOLDEN)
+        lanes = bits.view(np.uint16).reshape(*bits.shape, _LANES)
+        out[..., group * _LANES : (group + 1) * _LANES] = table[lanes]
+    return out[..., :channels]
+
+
+def _keys(seed: int, rows: np.ndarray, realisations: np.ndarray, level: int) -> np.ndarray:
+    key = np.full(rows.shape, np.uint64(int(seed) & 0xFFFFFFFFFFFFFFFF))
+    with np.errstate(over="ignore"):
+        for part in (rows, realisations, np.full(rows.shape, level)):
+            key = _mix(key * np.uint64(3) + _GOLDEN) ^ part.astype(np.int64).view(np.uint64)
+        return _mix(key + _GOLDEN)
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """SplitMix64's output function (variant 13 of Stafford's mixers)."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x ^= x >> np.uint64(27)
+    x *= np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    return x
+
+
+@cache
+def _quantiles() -> np.ndarray:
+    """Normal quantiles at the centres of 2¹⁶ equal steps of probability, scaled to unit variance."""
+    from scipy.special import ndtri
+
+    table = ndtri((np.arange(1 << 16) + 0.5) / (1 << 16))
+    return (table / table.std()).astype(np.float32)

@@ -1,0 +1,170 @@
+"""A trained generator with its scalings: physical fields in, physical maps out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from higan import scaling
+from higan.checkpoint import Card, load_card, load_weights
+from higan.networks.config import GeneratorConfig
+from higan.networks.generator import build_generator
+from higan.noise import noise_field
+
+
+def receptive_radius(config: GeneratorConfig) -> int:
+    """Cells beyond which nothing reaches a cell of the output, whatever the cell's place in its coarse cell.
+
+    The interval of cells that one input cell touches is followed through the network: a 3 x 3 convolution widens it
+    by one on each side, halving and doubling round it outwards.
+
+    Examples
+    --------
+    >>> receptive_radius(GeneratorConfig(widths=[4], bottom_blocks=1))
+    4
+    """
+
+    def reach(cell: int) -> int:
+        first, last = cell - 1, cell + 1  # stem
+        for _ in range(config.levels - 1):
+            first, last = (first - 2) // 2, (last + 2) // 2
+        first, last = first - 2 * config.bottom_blocks, last + 2 * config.bottom_blocks
+        for _ in range(config.levels - 1):
+            first, last = 2 * first - 3, 2 * last + 1 + 3
+        return max(cell - (first - 1), last + 1 - cell)  # head
+
+    return max(reach(cell) for cell in range(config.stride))
+
+
+class Painter:
+    """The generator of a card, with its scalings.
+
+    Parameters
+    ----------
+    card : Card
+    model : keras.Model
+        Built from the card's network, in float32.
+    """
+
+    def __init__(self, card: Card, model: keras.Model):
+        self.card, self.model = card, model
+        self.inputs = [scaling.from_dict(item.scaling) for item in card.inputs]
+        self.outputs = [scaling.from_dict(item.scaling) for item in card.outputs]
+        self.lower = np.array([p.lower for p in card.parameters], dtype=np.float32)
+        self.upper = np.array([p.upper for p in card.parameters], dtype=np.float32)
+
+    @classmethod
+    def load(cls, folder: Path) -> Painter:
+        """Build the network of a checkpoint folder and load its weights; CheckpointError where they disagree."""
+        card = load_card(folder)
+        model = build_model(card)
+        names = weight_names(model)
+        weights = load_weights(folder, card, {n: tuple(v.shape) for n, v in zip(names, model.variables, strict=True)})
+        for name, variable in zip(names, model.variables, strict=True):
+            variable.assign(weights[name])
+        return cls(card, model)
+
+    def scale_parameters(self, parameters: Any) -> Any:
+        """Parameters (…, n_par) mapped from their trained range to [-1, 1]."""
+        return scale_parameters(parameters, self.lower, self.upper)
+
+    def noise(
+        self,
+        shape: Sequence[int],
+        *,
+        seed: int,
+        rows: Any,
+        realisations: Any = 0,
+        origin: Sequence[int] | None = None,
+        period: Sequence[int] | None = None,
+    ) -> list[np.ndarray]:
+        """The noise field of each level for a region of `shape` cells that starts at `origin`, multiples of s.
+
+        Returns
+        -------
+        list of array, shape (batch, *shape / 2^level, channels)
+        """
+        config = self.card.network
+        if not config.noise_channels:
+            return []
+        return [
+            noise_field(
+                [n >> level for n in shape],
+                config.noise_channels,
+                seed=seed,
+                rows=rows,
+                realisations=realisations,
+                level=level,
+                origin=None if origin is None else [n >> level for n in origin],
+                period=None if period is None else [n >> level for n in period],
+            )
+            for level in range(config.levels)
+        ]
+
+    def paint(self, fields: Any, parameters: Any, noise: Sequence[Any]) -> Any:
+        """Physical output of physical input, in keras.ops alone: differentiable, no checks.
+
+        Parameters
+        ----------
+        fields : tensor, shape (batch, *shape, n_inputs)
+        parameters : tensor, shape (batch, n_par)
+        noise : sequence of tensor
+            As :meth:`noise` gives it.
+
+        Returns
+        -------
+        tensor, shape (batch, *shape, n_outputs)
+        """
+        scaled = [s.forward(fields[..., i : i + 1], xp=ops) for i, s in enumerate(self.inputs)]
+        inputs = [ops.concatenate(scaled, axis=-1) if len(scaled) > 1 else scaled[0]]
+        if len(self.lower):
+            inputs.append(self.scale_parameters(parameters))
+        out = self.model([*inputs, *noise])
+        physical = [s.inverse(out[..., i : i + 1], xp=ops) for i, s in enumerate(self.outputs)]
+        return ops.concatenate(physical, axis=-1) if len(physical) > 1 else physical[0]
+
+    def paint_host(self, fields: np.ndarray, parameters: np.ndarray, noise: Sequence[np.ndarray]) -> np.ndarray:
+        """:meth:`paint` for numpy arrays, compiled by the backend."""
+        scaled = [np.stack([s.forward(fields[..., i]) for i, s in enumerate(self.inputs)], axis=-1).astype(np.float32)]
+        if len(self.lower):
+            scaled.append(self.scale_parameters(np.asarray(parameters, np.float32)))
+        out = np.asarray(self._forward([*scaled, *noise]))
+        return np.stack([s.inverse(out[..., i]) for i, s in enumerate(self.outputs)], axis=-1)
+
+    @cached_property
+    def _forward(self) -> Any:
+        return self.model.predict_on_batch
+
+
+def scale_parameters(parameters: Any, lower: Any, upper: Any) -> Any:
+    """Parameters mapped from [lower, upper] to [-1, 1]."""
+    return (parameters - lower) / (upper - lower) * 2.0 - 1.0
+
+
+def build_model(card: Card, seed: int = 0, dtype: str = "float32") -> keras.Model:
+    """The generator that a card describes, with initial weights."""
+    return build_generator(
+        card.network,
+        ndim=card.ndim,
+        n_inputs=len(card.inputs),
+        n_outputs=len(card.outputs),
+        n_parameters=len(card.parameters),
+        seed=seed,
+        dtype=dtype,
+    )
+
+
+def weight_names(model: keras.Model) -> list[str]:
+    """Names of a model's weights, in the order of ``model.variables``."""
+    return [str(variable.path) for variable in model.variables]
+
+
+def weights_of(model: keras.Model, arrays: Sequence[Any]) -> Mapping[str, np.ndarray]:
+    """`arrays`, one a variable of `model`, under their names."""
+    return {name: np.asarray(array) for name, array in zip(weight_names(model), arrays, strict=True)}

@@ -1,0 +1,113 @@
+"""Paint a map set of any length into a file, batch by batch: memory does not grow with the number of maps."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import higan
+from higan.mapset import MapSet, MapSetWriter
+from higan.progress import progress
+
+if TYPE_CHECKING:
+    from higan.emulator import Emulator
+
+
+def paint_to_file(
+    emulator: Emulator,
+    maps: MapSet,
+    path: str | os.PathLike[str],
+    *,
+    seed: int,
+    realisations: int = 1,
+    batch_size: int | None = None,
+    periodic: bool | None = None,
+    allow_extrapolation: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Paint every map of a map set, map-major over realisations, into a new map set.
+
+    Parameters
+    ----------
+    emulator : Emulator
+    maps : MapSet
+        With the card's input fields, units, cell size and thickness.
+    path : path
+        Appears whole or not at all.
+    seed, realisations, batch_size, allow_extrapolation
+        As :meth:`higan.emulator.Emulator.sample`.
+    periodic : bool, optional
+        As the map set says where not given.
+    overwrite : bool
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    MapSetError, ParameterError, OutputError
+        Nothing is left at `path` then.
+    """
+    card = emulator.card
+    emulator.check_mapset(maps)
+    names = [p.name for p in card.parameters]
+    theta = _parameters(emulator, maps, names, allow_extrapolation)
+    size = batch_size or emulator.default_batch(maps.shape)
+    n = len(maps) * realisations
+    row, draw = np.arange(n) // realisations, np.arange(n) % realisations
+    extrapolated = bool(((theta < emulator.painter.lower) | (theta > emulator.painter.upper)).any())
+    attributes = {
+        "checkpoint": card.name,
+        "checkpoint_version": card.version,
+        "checkpoint_sha256": card.weights_sha256,
+        "seed": np.uint64(seed),
+        "realisations": realisations,
+        "extrapolated": extrapolated,
+    }
+    extra = {name: values for name, values in maps.extra.items() if name in ("seeds", "split")}
+    extra |= {name: maps.extra[name][row] for name in ("axis", "slab") if name in maps.extra}
+    extra |= {"source_row": row.astype(np.int32), "realisation": draw.astype(np.int32)}
+    like = maps.with_created_by(f"higan {higan.__version__}")
+    fields = {item.field: (maps.shape, item.units, item.long_name) for item in card.outputs}
+    wrap = maps.geometry.periodic if periodic is None else periodic
+    with (
+        MapSetWriter(
+            path,
+            like,
+            fields,
+            n,
+            simulation=maps.simulation[row],
+            extra=extra,
+            attributes=attributes,
+            overwrite=overwrite,
+        ) as writer,
+        progress("painting", n) as advance,
+    ):
+        for start in range(0, n, size):
+            index = np.arange(start, min(start + size, n))
+            # A batch is always full: a backend that compiles by shape would compile the last one anew.
+            full = np.resize(index, size) if n > size else index
+            fields_in = np.stack([maps.read(item.field, row[full]) for item in card.inputs], axis=-1)
+            painted = emulator.paint_rows(
+                fields_in, theta[row[full]], seed=seed, rows=row[full], realisations=draw[full], periodic=wrap
+            )
+            writer.write(start, {item.field: painted[: len(index), ..., i] for i, item in enumerate(card.outputs)})
+            advance(len(index))
+    return Path(path)
+
+
+def _parameters(emulator: Emulator, maps: MapSet, names: list[str], allow_extrapolation: bool) -> np.ndarray:
+    """Parameters of every map, (n, n_par), in the card's order; those the generator does not know are left out."""
+    from higan.errors import ParameterError
+
+    for name in names:
+        if name not in maps.parameter_names:
+            raise ParameterError(
+                f"{maps.name} has no parameter {name!r}: it has {', '.join(maps.parameter_names) or 'none'}."
+            )
+    columns = {name: maps.parameters[maps.simulation, maps.parameter_names.index(name)] for name in names}
+    return emulator.check_parameters(columns, len(maps), allow_extrapolation=allow_extrapolation)

@@ -1,0 +1,251 @@
+"""Recipes: one TOML file says everything about a training, and validated models say what it may hold."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from higan.errors import RecipeError
+from higan.networks.config import DiscriminatorConfig, GeneratorConfig
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScalingConfig(_Table):
+    """How a field is scaled (:mod:`higan.scaling`): a name, physical bounds, and what the scaling itself needs."""
+
+    name: str = "linear"
+    lower: float | None = None
+    upper: float | None = None
+    floor: float | None = None
+    softening: float | None = None
+
+
+class DataConfig(_Table):
+    """Where the maps come from and which are which.
+
+    Attributes
+    ----------
+    source : str or table
+        The path of a map set, or a table with a `kind` that :mod:`higan.sources` knows.
+    inputs, outputs : list of str
+        Fields.
+    parameters : list of str, optional
+        Those the networks see; all of the set's where not given.
+    symmetries : list of {"roll", "rotate", "reflect"}
+        Of the box, used for augmentation.
+    fractions : [float, float, float]
+        Training, validation and test shares of the simulations, where the set brings no split of its own.
+    simulations : int, optional
+        Train on the first so many training simulations only.
+    simulate : table, optional
+        Makes `source` first if it is not there: `simulator`, what it takes, and `thickness_cells` for slabs.
+    """
+
+    source: str | dict[str, Any]
+    inputs: list[str] = Field(min_length=1)
+    outputs: list[str] = Field(min_length=1)
+    parameters: list[str] | None = None
+    symmetries: list[Literal["roll", "rotate", "reflect"]] = []
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    simulations: int | None = Field(default=None, ge=1)
+    simulate: dict[str, Any] | None = None
+
+
+class ObjectiveConfig(_Table):
+    """What is minimised (:mod:`higan.adversarial.objectives`).
+
+    Attributes
+    ----------
+    name : str
+        An adversarial objective, or "none" for a generator trained alone.
+    pixel : {"l1", "l2"}
+    pixel_weight : float
+    r1, r2 : float
+        γ of the zero-centred gradient penalties.
+    gradient_penalty : float
+        λ of "wgan-gp".
+    penalty_every : int
+        Steps between penalties.
+    """
+
+    name: str = "relativistic"
+    pixel: Literal["l1", "l2"] = "l1"
+    pixel_weight: float = Field(default=0.5, ge=0)
+    r1: float = Field(default=0.02, ge=0)
+    r2: float = Field(default=0.02, ge=0)
+    gradient_penalty: float = Field(default=10.0, ge=0)
+    penalty_every: int = Field(default=4, ge=1)
+
+    @model_validator(mode="after")
+    def _known(self) -> ObjectiveConfig:
+        # Only names here: the functions import Keras.
+        known = ("minimax", "nonsaturating", "lsgan", "hinge", "wgan-gp", "relativistic", "none")
+        if self.name not in known:
+            raise ValueError(f"there is no objective {self.name!r}; choose one of {', '.join(known)}")
+        if self.name == "none" and self.pixel_weight == 0:
+            raise ValueError("without an adversary pixel_weight must be positive")
+        return self
+
+
+class TrainingConfig(_Table):
+    """How long and how fast.
+
+    Attributes
+    ----------
+    maps : int
+        Maps seen in all.
+    batch_size : int
+    learning_rate : float
+    discriminator_learning_rate : float, optional
+        That of the generator where not given.
+    schedule : {"cosine", "constant"}
+    warmup_maps : int
+        Maps over which the rates rise from zero.
+    beta1 : float
+        Of Adam.
+    average_half_life : int
+        Half-life in maps of the generator's moving average; shorter at first (Karras et al. 2022, 2206.00364, app. F).
+    precision : {"float32", "mixed_bfloat16"}
+        Of the networks while training; weights, losses and the averaged generator are float32 in both.
+    tick_maps : int
+        Maps between validations; the state is saved as often.
+    """
+
+    maps: int = Field(ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    discriminator_learning_rate: float | None = Field(default=None, gt=0)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_maps: int = Field(default=3000, ge=0)
+    beta1: float = Field(default=0.5, ge=0, lt=1)
+    average_half_life: int = Field(default=5000, ge=1)
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    tick_maps: int = Field(default=5000, ge=1)
+
+
+class ValidationConfig(_Table):
+    """What is watched while training.
+
+    Attributes
+    ----------
+    select : str
+        The statistic whose least value chooses the checkpoint that is kept.
+    maps_per_simulation : int
+        Validation maps of each simulation, evenly spread.
+    """
+
+    select: Literal["mean_abs_R_minus_1", "max_abs_R_minus_1", "D", "rmse"] = "mean_abs_R_minus_1"
+    maps_per_simulation: int = Field(default=48, ge=1)
+
+
+class TrackingConfig(_Table):
+    """Where metrics go besides the JSON lines: wandb (no account is needed offline) and TensorBoard."""
+
+    wandb: Literal["offline", "online", "off"] = "offline"
+    project: str = "higan"
+    tensorboard: bool = False
+
+
+class CardConfig(_Table):
+    """What the checkpoint's card says that no program can know."""
+
+    description: str = ""
+    licence: str = "MIT"
+    citation: str = ""
+
+
+class Recipe(_Table):
+    """A training, whole.
+
+    Examples
+    --------
+    >>> recipe = Recipe(
+    ...     name="tiny",
+    ...     data={"source": "maps.h5", "inputs": ["density"], "outputs": ["brightness_temp"]},
+    ...     training={"maps": 1000},
+    ... )
+    >>> recipe.objective.name
+    'relativistic'
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    version: str = "1"
+    seed: int = Field(default=1, ge=0)
+    data: DataConfig
+    scaling: dict[str, ScalingConfig] = {}
+    generator: GeneratorConfig = GeneratorConfig()
+    discriminator: DiscriminatorConfig = DiscriminatorConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    training: TrainingConfig
+    validation: ValidationConfig = ValidationConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    card: CardConfig = CardConfig()
+
+    @model_validator(mode="after")
+    def _fields_exist(self) -> Recipe:
+        fields = self.data.inputs + self.data.outputs
+        for name in self.scaling:
+            if name not in fields:
+                raise ValueError(
+                    f"[scaling.{name}] is of no field in data.inputs or data.outputs ({', '.join(fields)})"
+                )
+        return self
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read and validate a recipe.
+
+    Raises
+    ------
+    RecipeError
+        If the file is missing, is not TOML, or holds an unknown key or a bad value; the first one is named, with the
+        nearest key there is.
+    """
+    path = Path(path)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read ({error.strerror}). Give the path of a recipe (TOML).") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not valid TOML: {error}.") from error
+    return validate_recipe(values, str(path))
+
+
+def validate_recipe(values: dict[str, Any], name: str = "the recipe") -> Recipe:
+    """A recipe of nested dictionaries, as TOML gives them; RecipeError as :func:`load_recipe`."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        # Unknown keys come first: a misspelt one often causes the rest.
+        details = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+        raise RecipeError(f"{name}: {_sentence(details[0], len(details) - 1)}") from error
+
+
+def _sentence(detail: Any, more: int) -> str:
+    where = [str(part) for part in detail["loc"]]
+    others = f" ({more} more to mend after that)" if more else ""
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(where[:-1])
+        near = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}."
+        return f"unknown key {'.'.join(where)!r}; {hint}{others}"
+    message = detail["msg"].removeprefix("Value error, ")
+    place = f"{'.'.join(where)}: " if where else ""
+    received = "" if detail["type"] in ("missing", "value_error") else f" Received {detail['input']!r}."
+    return f"{place}{message[:1].lower() + message[1:]}.{received}{others}"
+
+
+def _known_keys(where: list[str]) -> list[str]:
+    model: Any = Recipe
+    for part in where:
+        if model is Recipe and part == "scaling":
+            return _known_keys([]) if len(where) == 1 else sorted(ScalingConfig.model_fields)
+        model = model.model_fields[part].annotation
+    return sorted(model.model_fields)

@@ -1,0 +1,128 @@
+import errno
+import resource
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from higan.cli import main
+from higan.errors import MapSetError
+from higan.mapset import Field, Geometry, MapSet
+from higan.slabs import slabs
+from tests.test_mapset import example
+
+
+@pytest.fixture
+def boxes(tmp_path):
+    maps = example(n_sim=3, per_sim=1, shape=(8, 8, 8))
+    return MapSet.open(maps.save(tmp_path / "boxes.h5"))
+
+
+def test_slabs(tmp_path, boxes, capsys):
+    output = tmp_path / "slabs.h5"
+    assert main(["slabs", str(boxes.path), "--output", str(output), "--thickness-cells", "4"]) == 0
+    assert "18 maps of 8 x 8" in capsys.readouterr().out
+    maps = MapSet.open(output)
+    assert len(maps) == 3 * 3 * 2 and maps.shape == (8, 8) and maps.n_sim == 3
+    assert maps.simulation.tolist() == [0] * 6 + [1] * 6 + [2] * 6
+    assert maps.extra["axis"].tolist() == [0, 0, 1, 1, 2, 2] * 3 and maps.extra["slab"].tolist() == [0, 1] * 9
+    assert (maps.geometry.ndim, maps.geometry.thickness, maps.geometry.box_size, maps.cell_size) == (
+        2,
+        8.0,
+        16.0,
+        2.0,
+    )
+    for name in ("seeds", "split"):
+        np.testing.assert_array_equal(maps.extra[name], boxes.extra[name])
+    np.testing.assert_array_equal(maps.parameters, boxes.parameters)
+    assert maps.attributes["set"] == "lh" and maps.fields["brightness_temp"].units == "mK"
+    for row in range(18):
+        box = boxes.read("density", [maps.simulation[row]])[0].astype(float)
+        slab = slice(4 * maps.extra["slab"][row], 4 * maps.extra["slab"][row] + 4)
+        expected = np.moveaxis(box, maps.extra["axis"][row], 0)[slab].mean(axis=0)
+        np.testing.assert_array_equal(maps.read("density", [row])[0], expected.astype("float32"))
+
+
+def test_a_slab_of_one_cell_is_the_slice(tmp_path, boxes):
+    maps = MapSet.open(slabs(boxes, tmp_path / "slices.h5", 1, fields=["density"]))
+    assert list(maps.fields) == ["density"] and len(maps) == 3 * 24
+    np.testing.assert_array_equal(maps.read("density", [8 + 5])[0], boxes.read("density", [0])[0][:, 5])
+
+
+def test_generated_boxes_keep_their_source(tmp_path):
+    maps = example(n_sim=1, per_sim=2, shape=(4, 4, 4), extra={"source_row": [7, 7], "realisation": [0, 1]})
+    cut = MapSet.open(slabs(maps, tmp_path / "slabs.h5", 2))
+    assert cut.extra["realisation"].tolist() == [0] * 6 + [1] * 6 and set(cut.extra["source_row"]) == {7}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--thickness-cells", "3"], "do not fill an axis of 8. Take a thickness of 1, 2, 4, 8"),
+        (["--thickness-cells", "0"], "Slabs of 0 cells"),
+        (["--fields", "HI"], "no field 'HI'"),
+    ],
+)
+def test_wrong_arguments(tmp_path, boxes, capsys, arguments, message):
+    assert main(["slabs", str(boxes.path), "--output", str(tmp_path / "slabs.h5"), *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+    assert [item.name for item in tmp_path.iterdir()] == ["boxes.h5"]
+
+
+def test_only_cubes(tmp_path):
+    flat = example()
+    with pytest.raises(MapSetError, match="slabs are cut from cubes"):
+        slabs(flat, tmp_path / "slabs.h5")
+    with pytest.raises(MapSetError, match="slabs are cut from cubes"):
+        slabs(example(shape=(8, 8, 4)), tmp_path / "slabs.h5")
+
+
+def test_bad_boxes(tmp_path, capsys):
+    values = np.zeros((2, 4, 4, 4), "float32")
+    example(
+        fields={"density": Field(values)},
+        parameters=np.zeros((2, 1)),
+        simulation=[0, 1],
+        extra={},
+        geometry=Geometry(ndim=3, box_size=8.0),
+    ).save(tmp_path / "boxes.h5")
+    with h5py.File(tmp_path / "boxes.h5", "r+") as file:
+        file["fields/density"][1, 2] = np.nan
+    assert main(["slabs", str(tmp_path / "boxes.h5"), "--output", str(tmp_path / "slabs.h5")]) == 2
+    assert "in map 1 " in capsys.readouterr().err
+    assert [item.name for item in tmp_path.iterdir()] == ["boxes.h5"]
+
+
+def test_disc_full_and_overwrite(tmp_path, boxes, capsys, monkeypatch):
+    output = tmp_path / "slabs.h5"
+    output.write_text("mine")
+    command = ["slabs", str(boxes.path), "--output", str(output)]
+    assert main(command) == 2 and "exists already" in capsys.readouterr().err
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(h5py.Dataset, "__setitem__", full)
+        assert main([*command, "--overwrite"]) == 2
+    assert "No space left" in capsys.readouterr().err and output.read_text() == "mine"
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["boxes.h5", "slabs.h5"]
+    assert main([*command, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize("room", [0, 20_000, 100_000])
+def test_no_room(tmp_path, room):
+    """A limit on the size of files, as a disc that fills up: HDF5 must not bring the process down."""
+    boxes = example(n_sim=3, per_sim=1, shape=(32, 32, 32)).save(tmp_path / "boxes.h5")
+    run = subprocess.run(
+        [sys.executable, "-m", "higan", "slabs", str(boxes), "--output", str(tmp_path / "slabs.h5")],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.endswith("make room, or choose another place.\n") and run.stderr.count("\n") == 1
+    assert [item.name for item in tmp_path.iterdir()] == ["boxes.h5"]
