@@ -262,7 +262,8 @@ def load_weights(folder: Path, card: Card, shapes: dict[str, tuple[int, ...]]) -
         raise CheckpointError(f"{path} cannot be read ({error.strerror}). {again}") from error
     if digest != card.weights_sha256:
         raise CheckpointError(
-            f"{path} is not the file its card describes: sha256 {digest[:12]}…, expected {card.weights_sha256[:12]}…. {again}"
+            f"{path} is not the file its card describes: sha256 {digest[:12]}…, expected "
+            f"{card.weights_sha256[:12]}…. {again}"
         )
     try:
         weights = {}

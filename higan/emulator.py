@@ -149,7 +149,14 @@ class Emulator:
     ) -> np.ndarray:
         """One batch, unchecked: fields (batch, *shape, n_inputs) and parameters (batch, n_par) in the card's order."""
         return paint_maps(
-            self.painter, fields, parameters, seed=seed, rows=rows, realisations=realisations, periodic=periodic, tile=tile
+            self.painter,
+            fields,
+            parameters,
+            seed=seed,
+            rows=rows,
+            realisations=realisations,
+            periodic=periodic,
+            tile=tile,
         )
 
     def default_batch(self, shape: Sequence[int]) -> int:

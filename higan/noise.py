@@ -62,7 +62,7 @@ def noise_field(
     """
     rows, realisations = np.broadcast_arrays(np.atleast_1d(rows), realisations)
     origin = (0,) * len(shape) if origin is None else tuple(origin)
-    counter = np.zeros((1,) * len(shape), dtype=np.uint64)
+    counter: np.ndarray = np.zeros((1,) * len(shape), dtype=np.uint64)
     for axis, cells in enumerate(shape):
         index = np.arange(origin[axis], origin[axis] + cells, dtype=np.int64)
         if period is not None:

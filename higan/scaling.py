@@ -67,10 +67,12 @@ class Scaling:
 
     def bound(self, y: Any, xp: Any = np) -> Any:
         """Scaled `y`, clipped to what the field's bounds are in scaled space (all scalings are increasing)."""
-        if self.lower is not None:
-            y = xp.maximum(y, float(self.forward(np.float64(self.lower))))
-        if self.upper is not None:
-            y = xp.minimum(y, float(self.forward(np.float64(self.upper))))
+        # A logarithm's bound may be minus infinity: no bound.
+        with np.errstate(divide="ignore"):
+            if self.lower is not None:
+                y = xp.maximum(y, float(self.forward(np.float64(self.lower))))
+            if self.upper is not None:
+                y = xp.minimum(y, float(self.forward(np.float64(self.upper))))
         return y
 
     def to_dict(self) -> dict[str, Any]:
@@ -193,8 +195,12 @@ def fit(
         raw = named(name)(lower=lower, upper=upper, **constants)
     except TypeError as error:
         raise RecipeError(f"Scaling {name!r} cannot be made of {constants}: {error}.") from error
+    if lower is not None and upper is not None and lower >= upper:
+        raise RecipeError(f"Scaling {name!r}: the lower bound {lower:g} is not below the upper bound {upper:g}.")
     count, mean, squares = 0, 0.0, 0.0
     with np.errstate(all="ignore"):
+        if lower is not None and np.isnan(raw.forward(np.float64(lower))):
+            raise RecipeError(f"Scaling {name!r} is not defined at the lower bound {lower:g}. Raise the bound or floor.")
         for batch in batches:
             values = np.asarray(raw._transform(np.asarray(batch, dtype=np.float64), np)).ravel()
             # Chan, Golub & LeVeque (1983): means and squares of two samples joined without loss of precision.

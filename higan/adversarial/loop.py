@@ -33,6 +33,7 @@ from higan.split import Split, split
 from higan.tracking import JsonLines, TensorBoard, Trackers, Wandb
 
 STATE, RECIPE, LOG = "state.h5", "recipe.json", "log.jsonl"
+REFRESH = 2.0  # seconds between looks at the losses for the progress line; each waits for the step to end
 
 
 def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, maps: MapSet | None = None) -> Path:
@@ -135,12 +136,15 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
 
     # Step by step; at every tick: validate, keep the best, save the state.
     losses: list[dict[str, Any]] = []
-    began = ticked = time.monotonic()
+    began = ticked = shown = time.monotonic()
     with progress(recipe.name, last * size, first * size) as advance:
-        note = ""
+        note = error = ""
         for step, batch in enumerate(prefetch(batches, first, last), start=first):
             state, values = step_function(state, batch, step, _rates(recipe, step), _decay(recipe, step))
             losses.append(values)
+            if time.monotonic() - shown > REFRESH:
+                shown = time.monotonic()
+                note = _note(values, len(losses) * size / (shown - ticked), error)
             advance(size, note)
             if (step + 1) % tick and step + 1 != last:
                 continue
@@ -167,11 +171,8 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
                 )
                 save_checkpoint(run / "checkpoint", kept, dict(weights_of(generator, average)), overwrite=True)
             _save_state(run / STATE, state, step + 1, best, hours_now, step_function.backend)
-            note = (
-                f"{speed:.0f} maps/s  loss G {means.get('generator', means['pixel']):.3f}"
-                + (f" D {means['discriminator']:.3f}" if "discriminator" in means else "")
-                + f"  |R-1| {result.scalars['mean_abs_R_minus_1']:.3f}"
-            )
+            error = f"|R-1| {result.scalars['mean_abs_R_minus_1']:.3f}"
+            note = _note(means, speed, error)
             advance(0, note)
             ticked = time.monotonic()
     del keras
@@ -316,6 +317,13 @@ def _decay(recipe: Recipe, step: int) -> float:
     return 0.5 ** (size / min(recipe.training.average_half_life, size + 0.05 * step * size))
 
 
+def _note(losses: dict[str, Any], speed: float, error: str) -> str:
+    """Speed, losses of both networks and the last validation, for the progress line."""
+    names = {"pixel": "pixel", "generator": "G", "discriminator": "D"}
+    parts = [f"{label} {float(losses[name]):.3f}" for name, label in names.items() if name in losses]
+    return "  ".join([f"{speed:.0f} maps/s", *parts, error]).rstrip()
+
+
 def _means(losses: list[dict[str, Any]], step: int, backend: Any) -> dict[str, float]:
     gathered: dict[str, list[float]] = {}
     for values in losses:
@@ -325,8 +333,8 @@ def _means(losses: list[dict[str, Any]], step: int, backend: Any) -> dict[str, f
     for name, value in means.items():
         if not math.isfinite(value):
             raise TrainingError(
-                f"the loss {name!r} became {value} within the {len(losses)} steps before step {step + 1}. The last good "
-                "state and checkpoint are kept: lower the learning rate or raise the penalties, and train anew."
+                f"the loss {name!r} became {value} within the {len(losses)} steps before step {step + 1}. The last "
+                "good state and checkpoint are kept: lower the learning rate or raise the penalties, and train anew."
             )
     return means
 

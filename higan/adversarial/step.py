@@ -70,7 +70,8 @@ def load_backend() -> Any:
     name = keras.backend.backend()
     if name not in ("tensorflow", "jax"):
         raise TrainingError(
-            f"Training runs on TensorFlow or JAX, but KERAS_BACKEND is {name!r}, which only paints. Set it to one of them."
+            f"Training runs on TensorFlow or JAX, but KERAS_BACKEND is {name!r}, which only paints. "
+            "Set it to one of them."
         )
     return importlib.import_module(f"higan.adversarial.backend_{name}")
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from higan.checkpoint import Card
+    from higan.mapset import MapSet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +43,9 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         maps = MapSet.open(arguments.input)
 
+    from higan.cli.backend import import_backend
+
+    import_backend()
     from higan.emulator import load
     from higan.painting.stream import paint_to_file
 
@@ -74,7 +82,7 @@ def parse_parameters(text: str | None) -> dict[str, float]:
     return values
 
 
-def _from_npy(path: Path, card, parameters: dict[str, float]):  # type: ignore[no-untyped-def]
+def _from_npy(path: Path, card: Card, parameters: dict[str, float]) -> MapSet:
     """Maps of a .npy file as a map set with the card's geometry: an array says neither its cell nor its unit."""
     import numpy as np
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -29,7 +28,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         print(json.dumps(recipe.model_dump(mode="json"), indent=2))
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from higan.cli.backend import import_backend
+
+    import_backend()
     from higan.adversarial.loop import train
 
     folder = train(recipe, arguments.output or Path("runs") / recipe.name, resume=arguments.resume)

@@ -65,7 +65,7 @@ class PixelNorm(keras.layers.Layer):
 
 
 class Modulation(keras.layers.Layer):
-    """Scale and shift features by a function of the embedded parameters (FiLM, Perez et al. 2018, 1709.07871, eq. 1)."""
+    """Scale and shift features by a function of the embedded parameters (FiLM, Perez et al. 2018, 1709.07871)."""
 
     def __init__(self, channels: int, seed: int, **options: Any):
         super().__init__(**options)

@@ -124,7 +124,9 @@ class Painter:
         scaled = [s.forward(fields[..., i : i + 1], xp=ops) for i, s in enumerate(self.inputs)]
         inputs = [ops.concatenate(scaled, axis=-1) if len(scaled) > 1 else scaled[0]]
         if len(self.lower):
-            inputs.append(self.scale_parameters(parameters))
+            # Tensors on both sides: Torch does not take numpy arrays into its gradients.
+            tensors = (ops.convert_to_tensor(x, dtype="float32") for x in (parameters, self.lower, self.upper))
+            inputs.append(scale_parameters(*tensors))
         out = self.model([*inputs, *noise])
         physical = [s.inverse(out[..., i : i + 1], xp=ops) for i, s in enumerate(self.outputs)]
         return ops.concatenate(physical, axis=-1) if len(physical) > 1 else physical[0]

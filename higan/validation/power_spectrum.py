@@ -12,13 +12,19 @@ edge. k is the mean wavenumber of a bin's modes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.fft
 import scipy.signal
 import scipy.sparse
+
+from higan.validation.statistic import Number, Setting, Statistic, average, ratio, statistic
+
+if TYPE_CHECKING:
+    from higan.validation.comparison import Comparison
 
 CHUNK_CELLS = 1 << 21  # 16 MB of float64 at a time: cache-friendly, and memory stays flat
 
@@ -156,9 +162,7 @@ def correlation(P_aa: Any, P_bb: Any, P_ab: Any) -> np.ndarray:
     >>> float(correlation(4.0, 1.0, 1.0))
     0.5
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        r = np.asarray(P_ab) / np.sqrt(np.asarray(P_aa) * np.asarray(P_bb))
-    return np.where(np.isfinite(r), r, np.nan)
+    return ratio(P_ab, np.sqrt(np.asarray(P_aa) * np.asarray(P_bb)))
 
 
 def wavenumbers(shape: Sequence[int], cell_size: float | Sequence[float]) -> np.ndarray:
@@ -179,12 +183,111 @@ def wavenumbers(shape: Sequence[int], cell_size: float | Sequence[float]) -> np.
     return np.sqrt(squared)
 
 
+@statistic("power_spectrum")
+class PowerSpectrum(Statistic):
+    """P(k), R(k), R_s(k), T(k) and r(k) of one realisation.
+
+    With sums over all test maps, R(k) = sum P / sum P_truth, T(k) = sqrt(R(k)) and r(k) = sum P_x / sqrt(sum P sum
+    P_truth), where P_x is the cross spectrum with the truth; R_s(k) and r_s(k) are the same for the maps of one simulation.
+    Several realisations of a map are averaged in P and P_x.
+    """
+
+    order = 0
+    numbers = {
+        "mean_abs_R_minus_1": Number(
+            "mean |R-1|", "How far the power of generated maps is off, averaged over all scales.", "%"
+        ),
+        "max_abs_R_minus_1": Number("worst |R-1|", "The same at the scale where it is worst.", "%"),
+        "max_abs_R_minus_1_k": Number("at k", "The wavenumber of that scale.", "1/{length}"),
+        "mean_abs_R_minus_1_small_scales": Number(
+            "mean |R-1|, small scales", "The same averaged over scales above half the Nyquist wavenumber.", "%"
+        ),
+        "median_abs_R_s_minus_1": Number(
+            "median |R_s-1|",
+            "How far the power of a single simulation's maps is off, averaged over scales, for the median simulation.",
+            "%",
+            missing="no simulation is bright enough",
+        ),
+        "r_large_scales": Number(
+            "r, large scales",
+            "How well one generated map follows the true one where k is small: 1 is perfect, 0 is unrelated. A calibrated "
+            "generator has the square of what its mean has.",
+            missing="no wavenumber is small enough, or a power is zero",
+        ),
+    }
+    curves = {
+        "k": "mean wavenumber of each bin",
+        "P_truth": "mean power spectrum of the true maps",
+        "P": "mean power spectrum of the generated maps",
+        "R": "sum of P over sum of P_truth",
+        "T": "transfer function, sqrt(R)",
+        "r": "cross-correlation coefficient of one realisation with the truth",
+    }
+    scatter = {
+        "R_s": "R of a simulation alone, a row a simulation",
+        "r_s": "r of a simulation alone, a row a simulation",
+    }
+
+    def __init__(self, setting: Setting):
+        super().__init__(setting)
+        modes = _modes(setting.shape, _cells(setting.cell_size, len(setting.shape)))
+        self.k = modes.k
+        self.small_scales = self.k > 0.5 * modes.nyquist
+
+    def measure(self, truth: np.ndarray, generated: np.ndarray) -> dict[str, np.ndarray]:
+        """Spectra a map, averaged over realisations."""
+        cell, window = self.setting.cell_size, self.setting.window
+        realisations = range(generated.shape[1])
+        P = sum(power_spectrum(generated[:, i], cell, window)[1] for i in realisations) / len(realisations)
+        # The mean of the cross spectra is the cross spectrum of the mean.
+        _, P_truth, _, P_cross = spectra(truth, generated.mean(axis=1, dtype=np.float64), cell, window)
+        return {"P_truth": P_truth, "P": np.asarray(P), "P_cross": P_cross}
+
+    def evaluate(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """See the class."""
+        P_truth, P, P_cross = (sums[name].sum(axis=0) for name in ("P_truth", "P", "P_cross"))
+        maps = sums["maps"].sum()
+        R, r = ratio(P, P_truth), correlation(P_truth, P, P_cross)
+        off = np.abs(R - 1)
+        worst = int(np.nanargmax(off)) if np.isfinite(off).any() else None
+        of_simulations = average(np.abs(self.by_simulation(sums)["R_s"][sums["bright"]] - 1), axis=1)
+        return {
+            "mean_abs_R_minus_1": average(off),
+            "max_abs_R_minus_1": np.nan if worst is None else float(off[worst]),
+            "max_abs_R_minus_1_k": np.nan if worst is None else float(self.k[worst]),
+            "mean_abs_R_minus_1_small_scales": average(off[self.small_scales]),
+            "median_abs_R_s_minus_1": float(np.median(of_simulations)) if of_simulations.size else np.nan,
+            "r_large_scales": average(r[self.k <= self.setting.large_scale_k]),
+            "k": self.k,
+            "P_truth": P_truth / maps,
+            "P": P / maps,
+            "R": R,
+            "T": np.sqrt(R),
+            "r": r,
+        }
+
+    def by_simulation(self, sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """R_s and r_s."""
+        return {
+            "R_s": ratio(sums["P"], sums["P_truth"]),
+            "r_s": correlation(sums["P_truth"], sums["P"], sums["P_cross"]),
+        }
+
+    @classmethod
+    def figure(cls, comparison: Comparison, path: Path) -> str | None:
+        """P(k) above R(k)."""
+        from higan.validation import plots
+
+        return plots.power_spectra(comparison, path)
+
+
 class _Modes:
     """Which modes of a real transform fall in which bin, and how often each one counts."""
 
     def __init__(self, shape: tuple[int, ...], cells: tuple[float, ...]):
         sides = np.multiply(shape, cells)
         fundamental, nyquist = 2 * np.pi / sides.max(), np.pi / max(cells)
+        self.nyquist = nyquist
         k = wavenumbers(shape, cells)
         # The real transform keeps half the modes: those off the planes 0 and n/2 of the last axis stand for two.
         count = np.full(k.shape, 2.0)
@@ -196,8 +299,8 @@ class _Modes:
         index = np.floor(k / fundamental + 0.5).astype(int) - 1
         inside = np.flatnonzero((index >= 0) & (index < bins) & (k <= nyquist * (1 + 1e-9)))
         weights = scipy.sparse.csr_array((count[inside], (index[inside], inside)), shape=(bins, k.size))
-        self._weights = weights / weights.sum(axis=1)[:, None]
-        self.modes = np.bincount(index[inside], count[inside], bins)
+        total = np.bincount(index[inside], count[inside], bins)
+        self._weights = scipy.sparse.diags_array(1 / total) @ weights
         self.cell_volume = float(np.prod(cells))
         self.k = self._weights @ k
         self.k.flags.writeable = False

@@ -1,0 +1,140 @@
+"""The one-point distribution: PDF, pooled CDF, their distances D and Wasserstein-1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from higan.validation.statistic import Number, Statistic, ratio, statistic
+
+if TYPE_CHECKING:
+    from higan.validation.comparison import Comparison
+
+STEP_MK = 0.5
+MOST_EDGES = 2000
+
+
+def default_edges(low: float, high: float, deviation: float, units: str) -> np.ndarray:
+    """Edges at multiples of a step, from below `low` to above `high`: the range of the truth.
+
+    The step is 0.5 for a field in mK; for others the 1, 2 or 5 times a power of ten next below a twentieth of the standard
+    deviation, wider where that would take more than 2000 edges.
+
+    Examples
+    --------
+    >>> default_edges(0.0, 1.9, 0.7, "mK")
+    array([0. , 0.5, 1. , 1.5, 2. ])
+    """
+    if units == "mK":
+        step = STEP_MK
+    else:
+        power = 10.0 ** np.floor(np.log10(max(deviation, 1e-30) / 20))
+        step = power * max(digit for digit in (1, 2, 5) if digit * power <= max(deviation, 1e-30) / 20 * (1 + 1e-9))
+    while (high - low) / step > MOST_EDGES:
+        step *= 2
+    first = np.floor(low / step)
+    # An edge above every value, so that the pooled CDF of the truth reaches 1 at the last.
+    return step * np.arange(first, np.floor(high / step) + 2)
+
+
+def distances(cdf_a: np.ndarray, cdf_b: np.ndarray, edges: np.ndarray) -> tuple[float, float]:
+    """Distance D and Wasserstein-1 distance of two distributions from their CDFs at fixed edges.
+
+    D = max |F_a - F_b| over the edges, the Kolmogorov-Smirnov distance; it comes without a p-value, as the cells of a map
+    are correlated. W_1 = integral |F_a - F_b| dx, by trapezoids between the edges.
+
+    Parameters
+    ----------
+    cdf_a, cdf_b : ndarray, shape (n_edges,)
+        Fraction of cells below each edge.
+    edges : ndarray, shape (n_edges,)
+
+    Returns
+    -------
+    D : float
+    W_1 : float
+        In the units of `edges`.
+
+    References
+    ----------
+    Kolmogorov 1933; Kantorovich 1942; W_1 as an integral of CDFs: Vallender 1974, Theory Probab. Appl. 18, 784.
+
+    Examples
+    --------
+    >>> edges = np.linspace(0, 2, 201)
+    >>> D, W = distances(np.clip(edges, 0, 1), np.clip(edges - 0.5, 0, 1), edges)  # uniform, and shifted by a half
+    >>> round(D, 6), round(W, 6)
+    (0.5, 0.5)
+    """
+    gap = np.abs(cdf_a - cdf_b)
+    return float(gap.max()), float(np.trapezoid(gap, edges))
+
+
+@statistic("one_point")
+class OnePoint(Statistic):
+    """PDF and CDF of the values of all cells of all test maps, at the edges of the setting.
+
+    Beyond the edges W_1 takes the integral of each tail as it is, so that a few wild cells count for what they are.
+    """
+
+    order = 20
+    numbers = {
+        "D": Number("D", "Largest difference between the shares of cells below a value, generated and true."),
+        "wasserstein": Number(
+            "Wasserstein", "How far cell values have to move, on average, for the distributions to agree.", "{units}"
+        ),
+    }
+    curves = {
+        "edges": "values at which the CDFs are taken",
+        "pdf_truth": "one-point PDF of the truth between edges",
+        "pdf": "one-point PDF of the generated maps between edges",
+        "cdf_truth": "share of true cells below each edge",
+        "cdf": "share of generated cells below each edge",
+    }
+
+    def measure(self, truth: np.ndarray, generated: np.ndarray) -> dict[str, np.ndarray]:
+        """Histograms a map, each of sum 1, with what lies below and above the edges, and the integrals of the tails."""
+        counts, tails = self._histogram(truth[:, None])
+        counts_generated, tails_generated = self._histogram(generated)
+        return {
+            "histogram_truth": counts,
+            "histogram": counts_generated,
+            "tails_truth": tails,
+            "tails": tails_generated,
+        }
+
+    def evaluate(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """See the class."""
+        edges, maps = self.setting.edges, sums["maps"].sum()
+        true, generated = (sums[name].sum(axis=0) / maps for name in ("histogram_truth", "histogram"))
+        cdf_truth, cdf = np.cumsum(true)[:-1], np.cumsum(generated)[:-1]
+        D, W = distances(cdf_truth, cdf, edges)
+        tails = np.abs((sums["tails"] - sums["tails_truth"]).sum(axis=0))
+        return {
+            "D": D,
+            "wasserstein": W + float(tails.sum()) / maps,
+            "edges": edges,
+            "pdf_truth": ratio(true[1:-1], np.diff(edges)),
+            "pdf": ratio(generated[1:-1], np.diff(edges)),
+            "cdf_truth": cdf_truth,
+            "cdf": cdf,
+        }
+
+    def _histogram(self, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        edges, n = self.setting.edges, len(maps)
+        cells = maps.reshape(n, -1).astype(np.float64)
+        bins = len(edges) + 1
+        index = np.searchsorted(edges, cells, side="right") + bins * np.arange(n)[:, None]
+        counts = np.bincount(index.ravel(), minlength=n * bins).reshape(n, bins) / cells.shape[1]
+        tails = np.stack([np.maximum(edges[0] - cells, 0).mean(axis=1), np.maximum(cells - edges[-1], 0).mean(axis=1)], 1)
+        return counts, tails
+
+    @classmethod
+    def figure(cls, comparison: Comparison, path: Path) -> str | None:
+        """PDFs."""
+        from higan.validation import plots
+
+        return plots.one_point(comparison, path)

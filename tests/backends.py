@@ -1,0 +1,170 @@
+"""What should be the same on every backend; the tests call it in their own process and in another one:
+
+    KERAS_BACKEND=jax python -m tests.backends CHECKPOINT RESULTS.npz
+"""
+
+import hashlib
+import os
+import sys
+
+import numpy as np
+
+from tests import tiny
+
+OBJECTIVES = ("minimax", "nonsaturating", "lsgan", "hinge", "wgan-gp", "relativistic", "none")
+STEPS = 3
+
+
+def initial_weights(ndim=2):
+    """sha256 of the initial weights of both networks."""
+    from higan.networks.config import DiscriminatorConfig, GeneratorConfig
+    from higan.networks.discriminator import build_discriminator
+    from higan.networks.generator import build_generator
+
+    digest = hashlib.sha256()
+    options = dict(ndim=ndim, n_inputs=1, n_outputs=1, n_parameters=2, seed=5)
+    for build, config in ((build_generator, GeneratorConfig), (build_discriminator, DiscriminatorConfig)):
+        for variable in build(config(widths=[4, 8]), **options).variables:
+            digest.update(np.ascontiguousarray(host(variable), "<f4").tobytes())
+    return digest.hexdigest()
+
+
+def host(values):
+    """A tensor as a numpy array."""
+    from keras import ops
+
+    return np.asarray(ops.convert_to_numpy(values))
+
+
+def noise():
+    """A noise field of a few maps."""
+    from higan.noise import noise_field
+
+    return noise_field((6, 4), 3, seed=11, rows=[0, 7], realisations=[2, 0], level=1, origin=(4, -2), period=(8, 8))
+
+
+def sampled(checkpoint):
+    """Maps of a checkpoint, as a user samples them."""
+    import higan
+
+    fields = tiny.maps().read("density", [0, 5, 9])
+    theta = {"BIAS": [1.0, 2.0, 3.0], "T_MEAN": 12.0}
+    return higan.load(checkpoint).sample(fields, theta, seed=4, realisations=2)
+
+
+def paint_arguments(emulator):
+    """Fields, parameters and noise for ``paint``, and weights that make one number of the painted map."""
+    fields = tiny.maps().read("density", [0, 5])[..., None]
+    noise = emulator.noise((16, 16), seed=4, rows=[0, 1])
+    weights = np.random.default_rng(0).normal(size=fields.shape).astype("float32")
+    return fields, np.array([[1.5, 12.0], [2.5, 18.0]], "float32"), noise, weights
+
+
+def gradients(checkpoint):
+    """Gradients of a weighted sum of painted cells with respect to fields, parameters and each noise field."""
+    import keras
+
+    import higan
+
+    emulator = higan.load(checkpoint)
+    fields, theta, noise, weights = paint_arguments(emulator)
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        def value(arguments):
+            return (emulator.paint(*arguments) * weights).sum()
+
+        found = jax.jit(jax.grad(value))((fields, theta, noise))
+    elif backend == "torch":
+        import torch
+
+        # The model may have been put on an accelerator that is there.
+        tensors = [torch.tensor(x, requires_grad=True) for x in (fields, theta, *noise)]
+        (emulator.paint(tensors[0], tensors[1], tensors[2:]) * torch.tensor(weights)).sum().backward()
+        found = [tensors[0].grad, tensors[1].grad, [x.grad for x in tensors[2:]]]
+    else:
+        import tensorflow as tf
+
+        arguments = tf.nest.map_structure(tf.constant, [fields, theta, noise])
+        with tf.GradientTape() as tape:
+            tape.watch(arguments)
+            value = tf.reduce_sum(emulator.paint(*arguments) * weights)
+        found = tape.gradient(value, arguments)
+    return {"fields": host(found[0]), "parameters": host(found[1])} | {
+        f"noise{i}": host(x) for i, x in enumerate(found[2])
+    }
+
+
+def training_step(objective, ndim=2, **changes):
+    """The compiled step of a tiny pair of networks."""
+    from higan.adversarial import objectives
+    from higan.adversarial.step import Step, StepConfig
+    from higan.networks.config import DiscriminatorConfig
+    from higan.networks.discriminator import build_discriminator
+    from higan.painting.painter import build_model
+
+    card = tiny.card(ndim=ndim)
+    adversary = None if objective == "none" else objectives.objective(objective)
+    discriminator = None
+    if adversary is not None:
+        discriminator = build_discriminator(
+            DiscriminatorConfig(widths=[4, 8], embedding=8), ndim=ndim, n_inputs=1, n_outputs=1, n_parameters=2, seed=2
+        )
+    options = dict(pixel="l1", pixel_weight=0.5, r1=0.1, r2=0.2, interpolated=10.0, lower=(-1.5,), upper=(np.inf,))
+    return Step(build_model(card, seed=1), discriminator, StepConfig(objective=adversary, **{**options, **changes}))
+
+
+def training_batch(step, shape=(8, 8), size=3):
+    """A batch of numbers without structure."""
+    from higan.noise import noise_field
+
+    rng = np.random.default_rng(step)
+    return {
+        "maps": rng.normal(size=(size, *shape, 1)).astype("float32"),
+        "fields": rng.normal(size=(size, *shape, 1)).astype("float32"),
+        "parameters": rng.uniform(-1, 1, size=(size, 2)).astype("float32"),
+        "interpolation": rng.random(size, dtype=np.float32),
+        "noise": [
+            noise_field([n >> level for n in shape], 2, seed=1, rows=step * size + np.arange(size), level=level)
+            for level in range(2)
+        ],
+    }
+
+
+def losses(objective):
+    """Losses and penalties of the first steps, by name."""
+    step = training_step(objective)
+    state = step.initial_state()
+    found = {}
+    for i in range(STEPS):
+        state, values = step(state, training_batch(i), i, (1e-3, 1e-3), 0.9)
+        for name, value in values.items():
+            found.setdefault(name, []).append(float(host(value)))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def main(checkpoint, path):
+    """Everything of above into a .npz file."""
+    backend = os.environ["KERAS_BACKEND"]
+    if backend != "tensorflow":
+        sys.modules["tensorflow"] = None  # as if it were not installed
+    results = {"noise": noise(), "initial_weights": np.array(initial_weights()), "sampled": sampled(checkpoint)}
+    results |= {f"gradients/{name}": values for name, values in gradients(checkpoint).items()}
+    if backend != "torch":
+        for objective in OBJECTIVES:
+            results |= {f"losses/{objective}/{name}": values for name, values in losses(objective).items()}
+    else:
+        from higan.adversarial.step import load_backend
+        from higan.errors import TrainingError
+
+        try:
+            load_backend()
+        except TrainingError as error:
+            results["refusal"] = np.array(str(error))
+    assert backend == "tensorflow" or sys.modules["tensorflow"] is None
+    np.savez(path, **results)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

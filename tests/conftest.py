@@ -1,0 +1,66 @@
+"""Set before any test imports a backend: TensorFlow, quiet, on the CPU (the tolerances of the tests are a CPU's)."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import numpy as np
+import pytest
+
+from higan.mapset import MapSet
+from tests import tiny
+
+
+@pytest.fixture(scope="session")
+def map_set(tmp_path_factory):
+    """8 simulations of 4 maps of 16², in a file: not to be changed."""
+    return MapSet.open(tiny.maps().save(tmp_path_factory.mktemp("maps") / "maps.h5"))
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """The folder of a 2D checkpoint with initial weights: not to be changed."""
+    return tiny.save(tiny.card(), tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def emulator(checkpoint):
+    """The emulator of `checkpoint`."""
+    import higan
+
+    return higan.load(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def jax_results(tmp_path_factory, checkpoint):
+    """What :mod:`tests.backends` gives on JAX, in a process that cannot import TensorFlow."""
+    return _elsewhere("jax", tmp_path_factory, checkpoint)
+
+
+@pytest.fixture(scope="session")
+def torch_results(tmp_path_factory, checkpoint):
+    """What :mod:`tests.backends` gives on Torch, in a process that cannot import TensorFlow."""
+    return _elsewhere("torch", tmp_path_factory, checkpoint)
+
+
+def _elsewhere(backend, tmp_path_factory, checkpoint):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    path = tmp_path_factory.mktemp(backend) / "results.npz"
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.backends", str(checkpoint), str(path)],
+        # Optimising the many small programs would take longer than running them.
+        env={**os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    with np.load(path) as file:
+        return dict(file)

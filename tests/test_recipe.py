@@ -1,0 +1,98 @@
+import copy
+
+import pytest
+
+from higan.errors import RecipeError
+from higan.recipe import Recipe, load_recipe, validate_recipe
+from tests import tiny
+
+
+def changed(*path, to):
+    values = copy.deepcopy(tiny.RECIPE)
+    table = values
+    for part in path[:-1]:
+        table = table.setdefault(part, {})
+    table[path[-1]] = to
+    return values
+
+
+def without(*path):
+    values = changed(*path, to=None)
+    table = values
+    for part in path[:-1]:
+        table = table[part]
+    del table[path[-1]]
+    return values
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (changed("trainning", to={}), "unknown key 'trainning'; did you mean 'training'?"),
+        (changed("training", "batchsize", to=8), "unknown key 'training.batchsize'; did you mean 'batch_size'?"),
+        (changed("objective", "r3", to=1.0), "unknown key 'objective.r3'; did you mean 'r"),
+        (changed("generator", "noise_chanels", to=1), "'generator.noise_chanels'; did you mean 'noise_channels'?"),
+        (changed("scaling", "density", "flor", to=1.0), "'scaling.density.flor'; did you mean 'floor'?"),
+        (changed("data", "zzz", to=1), "unknown key 'data.zzz'; known here: fractions, inputs, outputs"),
+        (changed("scaling", "halo", to={}), "[scaling.halo] is of no field in data.inputs or data.outputs (density"),
+        (changed("training", "maps", to="many"), "training.maps: input should be a valid integer"),
+        (changed("training", "maps", to="many"), "Received 'many'."),
+        (changed("training", "maps", to=0), "training.maps: input should be greater than or equal to 1. Received 0."),
+        (changed("training", "schedule", to="linear"), "training.schedule: input should be 'cosine' or 'constant'"),
+        (changed("generator", to=3), "generator: input should be a valid dictionary"),
+        (changed("data", "inputs", to=[]), "data.inputs: list should have at least 1 item"),
+        (changed("data", "symmetries", to=["mirror"]), "data.symmetries.0: input should be 'roll', 'rotate' or 'ref"),
+        (changed("seed", to=2**64), "seed: input should be less than"),
+        (changed("name", to="../up"), "name: string should match pattern"),
+        (changed("objective", "name", to="gan"), "there is no objective 'gan'; choose one of minimax, nonsaturating"),
+        (changed("objective", to={"name": "none", "pixel_weight": 0}), "pixel_weight must be positive"),
+        (without("training"), "training: field required."),
+        (without("training", "maps"), "training.maps: field required."),
+        (without("data", "outputs"), "data.outputs: field required."),
+        ({**tiny.RECIPE, "seed": "x", "trainig": 1}, "unknown key 'trainig'; did you mean 'training'? (1 more to mend"),
+    ],
+)
+def test_bad_values(values, message):
+    with pytest.raises(RecipeError) as caught:
+        validate_recipe(values, "tiny.toml")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert str(caught.value).startswith("tiny.toml: ")
+
+
+def test_a_good_recipe(tmp_path):
+    recipe = load_recipe(tiny.recipe_toml(tmp_path / "tiny.toml", "maps.h5"))
+    assert recipe == Recipe.model_validate(tiny.RECIPE)
+    assert recipe.objective.name == "relativistic" and recipe.objective.penalty_every == 2
+    assert recipe.generator.stride == 2 and recipe.training.discriminator_learning_rate is None
+    # What is printed can be given again.
+    assert validate_recipe(recipe.model_dump(mode="json")) == recipe
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read (No such file or directory)"),
+        (b"name = ", "is not valid TOML"),
+        (b"\xff\xfe", "is not valid TOML"),
+        (b"", "field required"),
+    ],
+)
+def test_bad_files(tmp_path, content, message):
+    path = tmp_path / "recipe.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_folder_is_no_recipe(tmp_path):
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load_recipe(tmp_path)
+
+
+def test_objectives_are_those_there_are():
+    from higan.adversarial.objectives import OBJECTIVES
+
+    for name in OBJECTIVES:
+        assert validate_recipe(changed("objective", "name", to=name)).objective.name == name
