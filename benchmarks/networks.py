@@ -49,10 +49,10 @@ class Setting:
     steps: int
     sample_batches: int
     precision: str
-    memory_format: str
-    padding: str
-    fused: bool
-    compile: bool
+    memory_format: str = "channels_last"
+    padding: str = "cat"
+    fused: bool = True
+    compile: bool = False
 
     @property
     def generator(self) -> GeneratorConfig:
@@ -71,6 +71,9 @@ class Setting:
 
 def keras_networks(setting: Setting) -> tuple[Any, Any]:
     """Both networks on the backend of this process."""
+    from higan.cli.backend import import_backend
+
+    import_backend()
     from higan.networks.discriminator import build_discriminator
     from higan.networks.generator import build_generator
 

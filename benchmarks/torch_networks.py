@@ -242,10 +242,12 @@ class Step:
         ]
         for adam, rate, ours, found in zip(self.adams, rates, weights, gradients, strict=True):
             for parameter, gradient in zip(ours, found, strict=True):
-                parameter.grad = gradient
+                # The fused kernel walks through memory: a gradient of other strides would go to other weights.
+                parameter.grad = torch.empty_like(parameter).copy_(gradient)
             adam.param_groups[0]["lr"] = rate
             adam.step()
-        torch._foreach_lerp_(list(self.average.parameters()), weights[0], 1.0 - decay)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), weights[0], 1.0 - decay)
         return {name: value.detach() for name, value in losses.items()}
 
     def _penalties(self, maps: torch.Tensor, condition: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -160,10 +160,14 @@ def save_checkpoint(
         card = card.model_copy(update={"weights_sha256": file_sha256(partial / WEIGHTS)})
         (partial / CARD).write_text(card_json(card), encoding="utf-8")
         if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            os.replace(folder, old / "was")
-            os.replace(partial, folder)
-            shutil.rmtree(old)
+            aside = partial.with_name(f"{partial.name}.old")
+            os.replace(folder, aside)
+            try:
+                os.replace(partial, folder)
+            except OSError:
+                os.replace(aside, folder)
+                raise
+            shutil.rmtree(aside)
         else:
             os.replace(partial, folder)
     except OSError as error:
@@ -273,7 +277,7 @@ def load_weights(folder: Path, card: Card, shapes: dict[str, tuple[int, ...]]) -
                     found = file[name].shape if name in file else "nothing"
                     raise CheckpointError(f"{path}: weight {name!r} should have shape {shape}, found {found}. {again}")
                 weights[name] = file[name][()].astype(np.float32)
-    except (OSError, RuntimeError, AttributeError) as error:
+    except (OSError, RuntimeError, AttributeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}). {again}") from error
     if not all(np.isfinite(values).all() for values in weights.values()):
         raise CheckpointError(f"{path} holds weights that are NaN or infinite. {again}")

@@ -177,7 +177,7 @@ class Recipe(_Table):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     version: str = "1"
-    seed: int = Field(default=1, ge=0, lt=2**64)
+    seed: int = Field(default=1, ge=0, lt=2**63)
     data: DataConfig
     scaling: dict[str, ScalingConfig] = {}
     generator: GeneratorConfig = GeneratorConfig()

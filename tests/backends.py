@@ -12,6 +12,7 @@ import numpy as np
 from tests import tiny
 
 OBJECTIVES = ("minimax", "nonsaturating", "lsgan", "hinge", "wgan-gp", "relativistic", "none")
+WIDTHS = {"relativistic": [4, 8], "wgan-gp": [4, 8]}  # one resolution for the others: compiling takes its time
 STEPS = 3
 
 
@@ -96,7 +97,7 @@ def gradients(checkpoint):
     }
 
 
-def training_step(objective, ndim=2, **changes):
+def training_step(objective, ndim=2, widths=(4, 8), **changes):
     """The compiled step of a tiny pair of networks."""
     from higan.adversarial import objectives
     from higan.adversarial.step import Step, StepConfig
@@ -104,18 +105,19 @@ def training_step(objective, ndim=2, **changes):
     from higan.networks.discriminator import build_discriminator
     from higan.painting.painter import build_model
 
-    card = tiny.card(ndim=ndim)
+    widths = list(widths)
+    card = tiny.card(ndim=ndim, widths=widths)
     adversary = None if objective == "none" else objectives.objective(objective)
     discriminator = None
     if adversary is not None:
         discriminator = build_discriminator(
-            DiscriminatorConfig(widths=[4, 8], embedding=8), ndim=ndim, n_inputs=1, n_outputs=1, n_parameters=2, seed=2
+            DiscriminatorConfig(widths=widths, embedding=8), ndim=ndim, n_inputs=1, n_outputs=1, n_parameters=2, seed=2
         )
-    options = dict(pixel="l1", pixel_weight=0.5, r1=0.1, r2=0.2, interpolated=10.0, lower=(-1.5,), upper=(np.inf,))
+    options = dict(pixel="l1", pixel_weight=0.5, r1=0.1, r2=0.2, interpolated=10.0, lower=(-0.1,), upper=(np.inf,))
     return Step(build_model(card, seed=1), discriminator, StepConfig(objective=adversary, **{**options, **changes}))
 
 
-def training_batch(step, shape=(8, 8), size=3):
+def training_batch(step, shape=(8, 8), size=3, levels=2):
     """A batch of numbers without structure."""
     from higan.noise import noise_field
 
@@ -127,18 +129,19 @@ def training_batch(step, shape=(8, 8), size=3):
         "interpolation": rng.random(size, dtype=np.float32),
         "noise": [
             noise_field([n >> level for n in shape], 2, seed=1, rows=step * size + np.arange(size), level=level)
-            for level in range(2)
+            for level in range(levels)
         ],
     }
 
 
 def losses(objective):
     """Losses and penalties of the first steps, by name."""
-    step = training_step(objective)
+    widths = WIDTHS.get(objective, [4])
+    step = training_step(objective, widths=widths)
     state = step.initial_state()
     found = {}
     for i in range(STEPS):
-        state, values = step(state, training_batch(i), i, (1e-3, 1e-3), 0.9)
+        state, values = step(state, training_batch(i, levels=len(widths)), i, (1e-3, 1e-3), 0.9)
         for name, value in values.items():
             found.setdefault(name, []).append(float(host(value)))
     return {name: np.array(values) for name, values in found.items()}

@@ -10,6 +10,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
+# Optimising the many small programs would take longer than running them.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import numpy as np
 import pytest
@@ -56,8 +58,7 @@ def _elsewhere(backend, tmp_path_factory, checkpoint):
     path = tmp_path_factory.mktemp(backend) / "results.npz"
     run = subprocess.run(
         [sys.executable, "-m", "tests.backends", str(checkpoint), str(path)],
-        # Optimising the many small programs would take longer than running them.
-        env={**os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": "--xla_backend_optimization_level=0"},
+        env={**os.environ, "KERAS_BACKEND": backend},
         capture_output=True,
         text=True,
     )

@@ -42,7 +42,7 @@ def without(*path):
         (changed("generator", to=3), "generator: input should be a valid dictionary"),
         (changed("data", "inputs", to=[]), "data.inputs: list should have at least 1 item"),
         (changed("data", "symmetries", to=["mirror"]), "data.symmetries.0: input should be 'roll', 'rotate' or 'ref"),
-        (changed("seed", to=2**64), "seed: input should be less than"),
+        (changed("seed", to=2**63), "seed: input should be less than"),
         (changed("name", to="../up"), "name: string should match pattern"),
         (changed("objective", "name", to="gan"), "there is no objective 'gan'; choose one of minimax, nonsaturating"),
         (changed("objective", to={"name": "none", "pixel_weight": 0}), "pixel_weight must be positive"),

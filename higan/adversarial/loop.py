@@ -71,8 +71,6 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
     card = new_card(recipe, maps, parts)
 
     # Networks: two to train, one in float32 that carries the averaged weights.
-    import keras
-
     from higan.adversarial.objectives import objective
     from higan.adversarial.step import Step, StepConfig, load_backend
     from higan.networks.discriminator import build_discriminator
@@ -175,8 +173,7 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
             note = _note(means, speed, error)
             advance(0, note)
             ticked = time.monotonic()
-    del keras
-    return _finish(run, trackers)
+    return _finish(run, recipe, maps, rows, trackers)
 
 
 def open_maps(recipe: Recipe) -> MapSet:
@@ -372,12 +369,18 @@ def _trackers(recipe: Recipe, run: Path, maps: int, resume: bool) -> Trackers:
     return Trackers(makers)
 
 
-def _finish(run: Path, trackers: Trackers) -> Path:
-    """Hand recipe and card to the trackers; the checkpoint stays where it is."""
-    trackers.report(run / RECIPE)
-    if (run / "checkpoint" / "card.json").exists():
-        trackers.report(run / "checkpoint" / "card.json")
-    trackers.close()
-    if not (run / "checkpoint").exists():
+def _finish(run: Path, recipe: Recipe, maps: MapSet, rows: np.ndarray, trackers: Trackers) -> Path:
+    """Put baselines fitted on the same maps beside the generator; hand recipe and card to the trackers."""
+    from higan.validation.baselines import Baselines
+
+    checkpoint = run / "checkpoint"
+    if not checkpoint.exists():
         raise TrainingError(f"{run}: no validation statistic was finite, so no checkpoint was kept.")
-    return run / "checkpoint"
+    source, target = recipe.data.inputs[0], recipe.data.outputs[0]
+    bound = recipe.scaling.get(target)
+    baselines = Baselines.fit(maps, source, target, rows, floor=None if bound is None else bound.lower)
+    baselines.save(checkpoint / "baselines.h5", overwrite=True)
+    for path in (run / RECIPE, checkpoint / "card.json"):
+        trackers.report(path)
+    trackers.close()
+    return checkpoint

@@ -200,7 +200,9 @@ class Step:
 
     def _logits(self, weights: Sequence[Any], maps: Any, condition: Sequence[Any]) -> list[Any]:
         assert self.discriminator is not None
-        return self.discriminator.stateless_call(list(weights), [], [maps, *condition])[0]
+        logits = self.discriminator.stateless_call(list(weights), [], [maps, *condition])[0]
+        # Keras gives the only scale of a discriminator as a tensor, not as a list.
+        return logits if isinstance(logits, list) else [logits]
 
     def _discriminate(
         self, weights: Sequence[Any], real: Any, fake: Any, batch: Mapping[str, Any]

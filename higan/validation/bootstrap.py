@@ -9,7 +9,7 @@ import numpy as np
 
 
 def bootstrap(
-    evaluate: Callable[[np.ndarray], Mapping[str, Any]], n: int, *, seed: int = 0, resamples: int = 1000
+    evaluate: Callable[[np.ndarray], Mapping[str, Any]], n: int, *, seed: int = 0, resamples: int = 500
 ) -> dict[str, Any]:
     """Standard errors of whatever `evaluate` computes, by resampling `n` simulations with replacement.
 
@@ -26,8 +26,8 @@ def bootstrap(
     Returns
     -------
     dict of str to float or ndarray
-        The standard deviation over resamples of each value: NaN where there are fewer than two simulations, or where the
-        value is defined in less than half of the resamples.
+        The standard deviation over resamples of each value: NaN where there are fewer than two simulations, or where
+        the value is defined in less than half of the resamples.
 
     References
     ----------
@@ -41,21 +41,20 @@ def bootstrap(
     True
     """
     rng = np.random.default_rng(seed)
-    counts: dict[str, Any] = {}
-    means: dict[str, Any] = {}
-    squares: dict[str, Any] = {}
+    draws: dict[str, list[Any]] = {}
     for _ in range(resamples):
         for name, value in evaluate(rng.integers(n, size=n)).items():
-            value = np.asarray(value, dtype=np.float64)
-            known = np.isfinite(value)
-            count = counts[name] = counts.get(name, 0) + known
-            # Welford's update: no difference of large sums.
-            step = np.where(known, value - means.get(name, 0.0), 0.0)
-            means[name] = means.get(name, 0.0) + step / np.maximum(count, 1)
-            squares[name] = squares.get(name, 0.0) + step * np.where(known, value - means[name], 0.0)
-    errors = {}
-    for name, count in counts.items():
-        error = np.sqrt(squares[name] / np.maximum(count - 1, 1))
-        error = np.where((count >= max(0.5 * resamples, 2)) & (n > 1), error, np.nan)
-        errors[name] = float(error) if error.ndim == 0 else error
-    return errors
+            draws.setdefault(name, []).append(value)
+    return {name: _deviation(np.asarray(values, dtype=np.float64), n) for name, values in draws.items()}
+
+
+def _deviation(values: np.ndarray, n: int) -> Any:
+    """Standard deviation along the first axis of the values that are finite."""
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    safe = np.maximum(count, 2)
+    mean = np.where(known, values, 0.0).sum(axis=0) / safe
+    squares = np.where(known, (values - mean) ** 2, 0.0).sum(axis=0)
+    error = np.sqrt(squares / (safe - 1))
+    error = np.where((count >= max(0.5 * len(values), 2)) & (n > 1), error, np.nan)
+    return float(error) if error.ndim == 0 else error

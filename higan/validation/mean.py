@@ -29,12 +29,17 @@ class Mean(Statistic):
         "mean_error": Number(
             "error of mean", "How far the global mean of a simulation is off, averaged over simulations.", "{units}"
         ),
-        "mean_bias": Number("bias of mean", "The same with its sign: above zero, generated maps are too bright.", "{units}"),
+        "mean_bias": Number(
+            "bias of mean", "The same with its sign: above zero, generated maps are too bright.", "{units}"
+        ),
         "faint_mean_error": Number(
             "mean error, faint", "How far the mean of a nearly ionised simulation is off.", "{units}", missing=_FAINT
         ),
         "faint_rms_error": Number(
-            "RMS error, faint", "How far single cells of a nearly ionised simulation are off.", "{units}", missing=_FAINT
+            "RMS error, faint",
+            "How far single cells of a nearly ionised simulation are off.",
+            "{units}",
+            missing=_FAINT,
         ),
     }
     scatter = {

@@ -20,8 +20,8 @@ MOST_EDGES = 2000
 def default_edges(low: float, high: float, deviation: float, units: str) -> np.ndarray:
     """Edges at multiples of a step, from below `low` to above `high`: the range of the truth.
 
-    The step is 0.5 for a field in mK; for others the 1, 2 or 5 times a power of ten next below a twentieth of the standard
-    deviation, wider where that would take more than 2000 edges.
+    The step is 0.5 for a field in mK; for others the 1, 2 or 5 times a power of ten next below a twentieth of the
+    standard deviation, wider where that would take more than 2000 edges.
 
     Examples
     --------
@@ -129,7 +129,9 @@ class OnePoint(Statistic):
         bins = len(edges) + 1
         index = np.searchsorted(edges, cells, side="right") + bins * np.arange(n)[:, None]
         counts = np.bincount(index.ravel(), minlength=n * bins).reshape(n, bins) / cells.shape[1]
-        tails = np.stack([np.maximum(edges[0] - cells, 0).mean(axis=1), np.maximum(cells - edges[-1], 0).mean(axis=1)], 1)
+        tails = np.stack(
+            [np.maximum(edges[0] - cells, 0).mean(axis=1), np.maximum(cells - edges[-1], 0).mean(axis=1)], 1
+        )
         return counts, tails
 
     @classmethod

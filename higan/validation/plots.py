@@ -7,19 +7,24 @@ notebook alike. Colours are those of Okabe & Ito, which colour-blind readers can
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+if TYPE_CHECKING:
+    from higan.validation.comparison import Comparison, ModelResult
 
 DPI = 150
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#666666")
-DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)))
-STYLE = {
+DASHES: tuple[Any, ...] = ((0, (5, 2)), (0, (4, 1, 1, 1)), (0, (1, 1.2)), (0, (7, 1.5, 1, 1.5, 1, 1.5)))
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.spines.top": False,
@@ -33,6 +38,7 @@ STYLE = {
 }
 TRUTH = "black"
 OUTPUT_MAP, INPUT_MAP = "magma", "cividis"
+MOST_COLUMNS = 6
 
 
 def maps_and_ratio(
@@ -86,15 +92,131 @@ def maps_and_ratio(
     rows = len(truth)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.9 * len(columns) + 4.2, max(1.9 * rows + 0.5, 2.8)), dpi=DPI)
-        left, right = figure.subfigures(1, 2, width_ratios=(1.9 * len(columns) + 0.9, 3.2))
+        halves: Any = figure.subfigures(1, 2, width_ratios=(1.9 * len(columns) + 0.9, 3.2))
+        left, right = halves
         _map_grid(left, columns, units, input_units, length_units, side, [""] * rows)
         axes = right.subplots()
         for line in np.atleast_2d(R):
             axes.plot(k, line, color=COLOURS[0], alpha=1.0 if np.ndim(R) == 1 else 0.6)
         _ratio_axes(axes, k, np.atleast_2d(R), length_units)
+        axes.set_box_aspect(0.9)
         if title:
             figure.suptitle(title)
         return save(figure, path)
+
+
+def example_maps(comparison: Comparison, path: str | os.PathLike[str]) -> str:
+    """A few true maps, their input and what the models make of it, on one colour scale; returns the caption.
+
+    Examples
+    --------
+    >>> example_maps(comparison, "maps.png")  # doctest: +SKIP
+    """
+    setting, examples = comparison.setting, comparison.examples
+    columns = {name: examples[name] for name in ("input", "truth") if name in examples}
+    for name, result in comparison.models.items():
+        if len(columns) < MOST_COLUMNS:
+            columns[name] = result.examples
+    labels = [f"simulation {number}" for number in examples["simulation"]]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(1.75 * len(columns) + 1.3, 1.75 * len(labels) + 0.7), dpi=DPI)
+        side = setting.cell_size * setting.shape[0]
+        units = comparison.truth.get("input units", "")
+        _map_grid(figure, columns, setting.units, units, setting.length_units, side, labels)
+        save(figure, path)
+    plane = ", a plane of each" if len(setting.shape) == 3 else ""
+    return f"{setting.field} of a few maps{plane}: truth and models on one colour scale, first realisation."
+
+
+def power_spectra(comparison: Comparison, path: str | os.PathLike[str]) -> str:
+    """P(k) of truth and models above R(k) with bands; returns the caption.
+
+    Examples
+    --------
+    >>> power_spectra(comparison, "power_spectrum.png")  # doctest: +SKIP
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 6.2), dpi=DPI)
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.1))
+        _draw_power(top, comparison)
+        _draw_ratio(bottom, comparison)
+        top.set_xlabel("")
+        _legend(top)
+        save(figure, path)
+    return (
+        "Above, the mean power spectrum. Below, its ratio to the truth: the darker band is one standard deviation by "
+        "bootstrap over simulations, the lighter one holds the central 68 % of single simulations; grey marks 5 %."
+    )
+
+
+def correlations(comparison: Comparison, path: str | os.PathLike[str]) -> str:
+    """r(k) of one realisation and of the mean of realisations; returns the caption.
+
+    Examples
+    --------
+    >>> correlations(comparison, "correlation.png")  # doctest: +SKIP
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.8), dpi=DPI)
+        axes = figure.subplots()
+        _draw_correlation(axes, comparison)
+        _legend(axes)
+        save(figure, path)
+    return (
+        "Correlation of generated with true maps, scale by scale; where there are several realisations, the line with
+        dots " "is that of their mean. One realisation of a calibrated generator lies at the square of it."
+    )
+
+
+def one_point(comparison: Comparison, path: str | os.PathLike[str]) -> str:
+    """One-point PDFs, the truth as an area; returns the caption.
+
+    Examples
+    --------
+    >>> one_point(comparison, "one_point.png")  # doctest: +SKIP
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.8), dpi=DPI)
+        axes = figure.subplots()
+        _draw_pdf(axes, comparison)
+        _legend(axes)
+        save(figure, path)
+    return "Distribution of the values of single cells, over all maps; the grey area is the truth."
+
+
+def means(comparison: Comparison, path: str | os.PathLike[str]) -> str:
+    """Error of the global mean of each simulation; returns the caption.
+
+    Examples
+    --------
+    >>> means(comparison, "mean.png")  # doctest: +SKIP
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.8), dpi=DPI)
+        axes = figure.subplots()
+        _draw_means(axes, comparison)
+        _legend(axes)
+        save(figure, path)
+    return "Global mean of the maps of each simulation: generated less true, against true."
+
+
+def overview(comparison: Comparison, path: str | os.PathLike[str]) -> str:
+    """Power, its ratio, correlation and one-point PDF of all models in one figure; returns the caption.
+
+    Examples
+    --------
+    >>> overview(comparison, "comparison.png")  # doctest: +SKIP
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10.5, 7.4), dpi=DPI)
+        grid = figure.subplots(2, 2)
+        draw = (_draw_power, _draw_ratio, _draw_correlation, _draw_pdf)
+        for axes, panel in zip(grid.ravel(), draw, strict=True):
+            panel(axes, comparison)
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 5))
+        save(figure, path)
+    return "Power spectrum, its ratio to the truth, correlation with the truth and one-point distribution."
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> Path:
@@ -147,7 +269,7 @@ def _map_grid(
             axes.spines[:].set_visible(False)
             axes.tick_params(length=2, labelsize=7)
             if row == 0:
-                axes.set_title(name)
+                axes.set_title(textwrap.fill(name, 18))
             if row < rows - 1:
                 axes.set_xticklabels([])
             if column > 0:
@@ -163,9 +285,7 @@ def _map_grid(
 
 
 def _colour_bar(figure: Any, image: Any, axes: Any, units: str, where: str) -> None:
-    bar = figure.colorbar(
-        image, ax=list(axes), location=where, fraction=0.05, pad=0.02, aspect=30, shrink=0.9
-    )
+    bar = figure.colorbar(image, ax=list(axes), location=where, fraction=0.05, pad=0.02, aspect=40, shrink=0.9)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7, length=2)
     if units:
@@ -178,6 +298,108 @@ def _limits(maps: np.ndarray) -> tuple[float, float]:
     return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
 
 
+def _lines(comparison: Comparison) -> Iterator[tuple[str, ModelResult, dict[str, Any]]]:
+    """Models and how each is drawn: full lines, and thinner broken ones for baselines."""
+    broken = 0
+    for i, (name, result) in enumerate(comparison.models.items()):
+        style: dict[str, Any] = {"color": COLOURS[i % len(COLOURS)], "lw": 1.6}
+        if result.model.baseline:
+            style |= {"lw": 1.1, "ls": DASHES[broken % len(DASHES)]}
+            broken += 1
+        yield name, result, style
+
+
+def _legend(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    axes.figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
+
+
+def _draw_power(axes: Axes, comparison: Comparison) -> None:
+    setting = comparison.setting
+    first = next(iter(comparison.models.values()))
+    axes.loglog(first.curves["k"], first.curves["P_truth"], color=TRUTH, lw=2.2, label="truth")
+    for name, result, style in _lines(comparison):
+        axes.loglog(result.curves["k"], result.curves["P"], label=name, **style)
+    top, low = np.nanmax(first.curves["P_truth"]), np.nanmin(first.curves["P_truth"])
+    if top > low > 0:
+        axes.set_ylim(low / 4, top * 3)
+    unit = f"({setting.units})$^2$ " if setting.units else ""
+    axes.set_ylabel(f"P(k) [{unit}{setting.length_units}$^{len(setting.shape)}$]")
+    _k_axis(axes, first.curves["k"], setting.length_units)
+
+
+def _draw_ratio(axes: Axes, comparison: Comparison) -> None:
+    shown = []
+    for name, result, style in _lines(comparison):
+        k, R = result.curves["k"], result.curves["R"]
+        axes.plot(k, R, label=name, **style)
+        if result.model.baseline:
+            continue
+        error = result.curve_errors["R"]
+        if np.isfinite(error).any():
+            axes.fill_between(k, R - error, R + error, color=style["color"], alpha=0.35, lw=0)
+            shown += [R - error, R + error]
+        of_simulations = result.by_simulation["R_s"][comparison.bright]
+        if len(of_simulations) > 2 and np.isfinite(of_simulations).any():
+            low, high = np.nanpercentile(of_simulations, (16, 84), axis=0)
+            axes.fill_between(k, low, high, color=style["color"], alpha=0.15, lw=0)
+            shown += [low, high]
+        shown.append(R)
+    lines = shown or [result.curves["R"] for result in comparison.models.values()]
+    _ratio_axes(
+        axes, next(iter(comparison.models.values())).curves["k"], np.stack(lines), comparison.setting.length_units
+    )
+
+
+def _draw_correlation(axes: Axes, comparison: Comparison) -> None:
+    for name, result, style in _lines(comparison):
+        k = result.curves["k"]
+        axes.plot(k, result.curves["r"], label=name, **style)
+        if np.isfinite(result.curves["r_mean"]).any():
+            label = f"{name}, mean of {result.model.realisations}"
+            axes.plot(k, result.curves["r_mean"], label=label, color=style["color"], lw=0.8, marker="o", ms=2.5)
+    axes.axhline(0.0, color="0.7", lw=0.8)
+    axes.axhline(1.0, color=TRUTH, lw=0.8)
+    axes.set_xscale("log")
+    axes.set_ylabel("r(k)")
+    axes.set_ylim(top=1.03)
+    _k_axis(axes, k, comparison.setting.length_units)
+
+
+def _draw_pdf(axes: Axes, comparison: Comparison) -> None:
+    setting = comparison.setting
+    first = next(iter(comparison.models.values()))
+    edges = first.curves["edges"]
+    axes.stairs(first.curves["pdf_truth"], edges, fill=True, color="0.82", label="truth")
+    for name, result, style in _lines(comparison):
+        axes.stairs(result.curves["pdf"], edges, baseline=None, label=name, **style)
+    axes.set_yscale("log")
+    positive = first.curves["pdf_truth"][first.curves["pdf_truth"] > 0]
+    if positive.size:
+        axes.set_ylim(max(positive.min(), 1e-6 * positive.max()) / 2, positive.max() * 3)
+    axes.set_xlabel(f"{setting.field} [{setting.units or '1'}]")
+    axes.set_ylabel(f"PDF [1/{setting.units}]" if setting.units else "PDF")
+
+
+def _draw_means(axes: Axes, comparison: Comparison) -> None:
+    units = comparison.setting.units or "1"
+    for i, (name, result, style) in enumerate(_lines(comparison)):
+        true = result.by_simulation["mean_truth"]
+        error = result.by_simulation["mean"] - true
+        marker = "osD^vPX*"[i % 8]
+        face = style["color"] if not result.model.baseline else "none"
+        axes.plot(true, error, marker, ms=4, color=style["color"], mfc=face, label=name)
+    axes.axhline(0.0, color=TRUTH, lw=0.8)
+    axes.set_xlabel(f"true mean of a simulation [{units}]")
+    axes.set_ylabel(f"generated - true [{units}]")
+
+
+def _k_axis(axes: Axes, k: np.ndarray, length_units: str) -> None:
+    axes.set_xlim(k[0] * 0.9, k[-1] * 1.1)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_xlabel(f"k [1/{length_units}]")
+
+
 def _ratio_axes(axes: Axes, k: np.ndarray, R: np.ndarray, length_units: str) -> None:
     axes.axhspan(0.95, 1.05, color="0.9", lw=0)
     axes.axhline(1.0, color=TRUTH, lw=0.8)
@@ -186,6 +408,5 @@ def _ratio_axes(axes: Axes, k: np.ndarray, R: np.ndarray, length_units: str) -> 
     reach = min(max(1.15 * reach, 0.12), 1.05)
     axes.set_ylim(1 - reach, 1 + reach)
     axes.set_xscale("log")
-    axes.set_xlim(k[0] * 0.9, k[-1] * 1.1)
-    axes.set_xlabel(f"k [1/{length_units}]")
+    _k_axis(axes, k, length_units)
     axes.set_ylabel(r"R(k) = P / P$_\mathrm{truth}$")

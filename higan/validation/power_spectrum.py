@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.fft
-import scipy.signal
 import scipy.sparse
 
 from higan.validation.statistic import Number, Setting, Statistic, average, ratio, statistic
@@ -140,9 +139,7 @@ def spectra(
     """
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape:
-        raise ValueError(
-            f"maps of shapes {a.shape} and {b.shape} cannot be paired: give as many of one shape"
-        )
+        raise ValueError(f"maps of shapes {a.shape} and {b.shape} cannot be paired: give as many of one shape")
     modes = _modes(a.shape[1:], _cells(cell_size, a.ndim - 1))
     P = np.empty((3, len(a), len(modes.k)))
     for rows in _chunks(a.shape):
@@ -342,6 +339,8 @@ def _transform(maps: np.ndarray, window: str | None) -> np.ndarray:
 
 
 def _taper(shape: Sequence[int], window: str) -> np.ndarray:
+    import scipy.signal  # takes a second to import, for what periodic maps never need
+
     taper = np.ones(tuple(shape))
     for axis, n in enumerate(shape):
         along = [1] * len(shape)

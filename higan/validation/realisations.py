@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _ALONE = "it takes two or more realisations of each map"
 
 
-@statistic("realisations")
+@statistic("correlation")
 class Realisations(Statistic):
     """r_mean(k), the cross-correlation of the mean of the realisations with the truth, and the spread of realisations.
 
@@ -50,14 +50,14 @@ class Realisations(Statistic):
         count = generated.shape[1]
         if count == 1:
             nothing = np.full((len(truth), len(self.k)), np.nan)
-            names = ("P_truth_again", "P_mean", "P_mean_cross")
+            names = ("P_truth", "P_mean", "P_mean_cross")
             return {**dict.fromkeys(names, nothing), **dict.fromkeys(("spread", "miss"), np.full(len(truth), np.nan))}
         mean = generated.mean(axis=1, dtype=np.float64)
         cells = tuple(range(1, truth.ndim))
         _, P_truth, P_mean, P_cross = spectra(truth, mean, self.setting.cell_size, self.setting.window)
         variance = generated.var(axis=1, ddof=1, dtype=np.float64).mean(axis=cells)
         return {
-            "P_truth_again": P_truth,
+            "P_truth": P_truth,
             "P_mean": P_mean,
             "P_mean_cross": P_cross,
             "spread": (1 + 1 / count) * variance,
@@ -66,7 +66,7 @@ class Realisations(Statistic):
 
     def evaluate(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """See the class."""
-        r_mean = correlation(*(sums[name].sum(axis=0) for name in ("P_truth_again", "P_mean", "P_mean_cross")))
+        r_mean = correlation(*(sums[name].sum(axis=0) for name in ("P_truth", "P_mean", "P_mean_cross")))
         return {
             "r_mean_large_scales": average(r_mean[self.k <= self.setting.large_scale_k]),
             "spread_over_error": float(np.sqrt(ratio(sums["spread"].sum(), sums["miss"].sum()))),

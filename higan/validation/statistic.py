@@ -143,7 +143,7 @@ def statistics() -> list[type[Statistic]]:
     Examples
     --------
     >>> [cls.name for cls in statistics()]
-    ['power_spectrum', 'realisations', 'one_point', 'mean']
+    ['power_spectrum', 'correlation', 'one_point', 'mean']
     """
     import higan.validation
 

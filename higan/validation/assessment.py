@@ -1,0 +1,246 @@
+"""A whole validation: models and baselines beside the truth, the report written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from higan.errors import CheckpointError, MapSetError, ParameterError
+from higan.mapset import SPLITS, MapSet
+from higan.validation.baselines import Baselines
+from higan.validation.comparison import Comparison, compare
+from higan.validation.models import Model, from_baseline, from_emulator, from_map_set
+from higan.validation.report import check_folder, write_report
+
+if TYPE_CHECKING:
+    from higan.emulator import Emulator
+
+BASELINES = "baselines.h5"  # beside a checkpoint's card
+MEAN_NETWORK = "mean network"
+
+
+def validate(
+    model: Emulator | MapSet,
+    truth: MapSet,
+    output_dir: str | os.PathLike[str],
+    *,
+    seed: int = 1,
+    realisations: int = 1,
+    baselines: Baselines | str | os.PathLike[str] | None = None,
+    mean_emulator: Emulator | None = None,
+    field: str | None = None,
+    split: str = "test",
+    overwrite: bool = False,
+) -> Comparison:
+    """Compare an emulator, or maps it made, with the truth, and write the report.
+
+    Parameters
+    ----------
+    model : Emulator or MapSet
+        A map set has maps in the truth's order or says which map they belong to by /source_row.
+    truth : MapSet
+    output_dir : path
+        Gets report.html, metrics.json and figures.
+    seed : int
+        Of the emulator's noise, of the baselines' and of the bootstrap.
+    realisations : int
+        That an emulator draws of each map.
+    baselines : Baselines or path, optional
+        Where not given: baselines.h5 of the shipped checkpoint that the emulator is, else fitted on the training
+        simulations of the truth, where it has any.
+    mean_emulator : Emulator, optional
+        The network trained for the mean, as one more baseline.
+    field : str, optional
+        To compare: the emulator's first output, or the one field of a generated set, where not given.
+    split : str
+        "train", "validation", "test" or "all": which simulations of the truth, where it says.
+    overwrite : bool
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    MapSetError, ParameterError
+        If model and truth do not fit.
+    OutputError
+        If there is a report already, or it cannot be written.
+
+    Examples
+    --------
+    >>> import higan
+    >>> truth = MapSet.open("test.h5")  # doctest: +SKIP
+    >>> comparison = validate(higan.load("eor21cm-2d"), truth, "report", realisations=8)  # doctest: +SKIP
+    >>> comparison.value("eor21cm-2d", "mean_abs_R_minus_1")  # doctest: +SKIP
+    (0.017, 0.003)
+    """
+    return compare_models(
+        {model_name(model): model},
+        truth,
+        output_dir,
+        seed=seed,
+        realisations=realisations,
+        baselines=baselines,
+        mean_emulator=mean_emulator,
+        field=field,
+        split=split,
+        overwrite=overwrite,
+    )
+
+
+def compare_models(
+    models: Mapping[str, Emulator | MapSet],
+    truth: MapSet,
+    output_dir: str | os.PathLike[str],
+    *,
+    seed: int = 1,
+    realisations: int = 1,
+    baselines: Baselines | str | os.PathLike[str] | None = None,
+    mean_emulator: Emulator | None = None,
+    field: str | None = None,
+    split: str = "test",
+    overwrite: bool = False,
+) -> Comparison:
+    """Compare several emulators or generated map sets with one truth, and write one report.
+
+    Parameters are those of :func:`validate`, with `models` a mapping of name to model. Maps that a generated set lacks
+    are left out for all.
+
+    Examples
+    --------
+    >>> compare_models({"a": MapSet.open("a.h5"), "b": MapSet.open("b.h5")}, truth, "report")  # doctest: +SKIP
+    """
+    check_folder(output_dir, overwrite)
+    if realisations < 1:
+        raise ParameterError(f"realisations must be at least 1, received {realisations}.")
+    if not 0 <= seed < 2**63:
+        raise ParameterError(f"seed must be a whole number from 0 to 2^63 - 1, received {seed}.")
+    rows = rows_of_split(truth, split)
+    field = field or _field_of(next(iter(models.values())), truth)
+    truth.field(field)
+    input = next((_input_of(model) for model in models.values() if _input_of(model)), None)
+    if input is None and "density" in truth.fields and field != "density":
+        input = "density"
+    entries: dict[str, Model] = {}
+    for name, model in models.items():
+        if isinstance(model, MapSet):
+            entries[name], own = from_map_set(model, truth, field)
+            rows = np.intersect1d(rows, own)
+        else:
+            _check_output_field(model, field)
+            entries[name] = from_emulator(model, truth, seed=seed, realisations=realisations)
+    if len(rows) == 0:
+        raise MapSetError(
+            f"None of the {split} maps of {truth.name} has a generated one. Choose other simulations with --split, or "
+            "paint the maps of this truth."
+        )
+    if mean_emulator is not None:
+        _check_output_field(mean_emulator, field)
+        entries[MEAN_NETWORK] = from_emulator(mean_emulator, truth, seed=seed, baseline=True)
+    notes = {"simulations": f"{split}, where the truth says which"}
+    fitted = _baselines(baselines, models, truth, input, field)
+    if fitted is None:
+        notes["baselines"] = "none: the checkpoint brings none and the truth has no training simulations"
+    else:
+        for name in fitted.names:
+            entries[name.replace("_", " ")] = from_baseline(fitted, name, truth, seed=seed)
+    comparison = compare(truth, entries, field, rows=rows, input=input, seed=seed)
+    title = f"{', '.join(models)} beside the truth"
+    write_report(comparison, output_dir, title=title, notes=notes, overview=len(models) > 1, overwrite=overwrite)
+    return comparison
+
+
+def rows_of_split(truth: MapSet, split: str = "test") -> np.ndarray:
+    """Rows of the maps whose simulation is of a split; all rows for "all" and for a set that has no splits.
+
+    Raises
+    ------
+    MapSetError
+        If there are none, or no such split.
+
+    Examples
+    --------
+    >>> rows_of_split(MapSet.open("maps.h5"), "test")  # doctest: +SKIP
+    """
+    if split not in (*SPLITS, "all"):
+        raise MapSetError(f"There is no split {split!r}: choose one of {', '.join(SPLITS)} or all.")
+    labels = truth.extra.get("split")
+    if split == "all" or labels is None:
+        return np.arange(len(truth))
+    rows = np.flatnonzero(labels[truth.simulation] == split)
+    if len(rows) == 0:
+        found = ", ".join(f"{(labels == name).sum()} {name}" for name in SPLITS)
+        raise MapSetError(
+            f"{truth.name} has no maps of {split} simulations ({found}). Give such a set, or choose others with --split."
+        )
+    return rows
+
+
+def model_name(model: Emulator | MapSet) -> str:
+    """What tables call a model: its card's name, the checkpoint that made a set, or the set's file."""
+    if not isinstance(model, MapSet):
+        return model.card.name
+    return str(model.attributes.get("checkpoint") or (model.path.stem if model.path else "generated"))
+
+
+def _field_of(model: Emulator | MapSet, truth: MapSet) -> str:
+    if not isinstance(model, MapSet):
+        return model.card.outputs[0].field
+    common = [name for name in model.fields if name in truth.fields]
+    if len(common) != 1:
+        raise MapSetError(
+            f"{model.name} holds {', '.join(model.fields)} and {truth.name} holds {', '.join(truth.fields)}: "
+            + ("they have no field in common." if not common else "say with --field which to compare.")
+        )
+    return common[0]
+
+
+def _input_of(model: Emulator | MapSet) -> str | None:
+    return None if isinstance(model, MapSet) else model.card.inputs[0].field
+
+
+def _check_output_field(emulator: Emulator, field: str) -> None:
+    if emulator.card.outputs[0].field != field:
+        raise MapSetError(
+            f"{emulator.card.name} paints {emulator.card.outputs[0].field!r}, not {field!r}. Compare models of one field."
+        )
+
+
+def _baselines(
+    given: Baselines | str | os.PathLike[str] | None,
+    models: Mapping[str, Emulator | MapSet],
+    truth: MapSet,
+    input: str | None,
+    field: str,
+) -> Baselines | None:
+    if isinstance(given, Baselines):
+        return given
+    if given is not None:
+        return Baselines.load(given)
+    for model in models.values():
+        path = None if isinstance(model, MapSet) else _beside_checkpoint(model)
+        if path is not None:
+            fitted = Baselines.load(path)
+            if fitted.output == field:
+                return fitted
+    labels = truth.extra.get("split")
+    if input in truth.fields and labels is not None and (labels[truth.simulation] == "train").any():
+        return Baselines.fit(truth, str(input), field)
+    return None
+
+
+def _beside_checkpoint(emulator: Any) -> Path | None:
+    """baselines.h5 in the folder of the checkpoint of that name, if its weights are the emulator's."""
+    from higan.checkpoint import find_checkpoint, load_card
+
+    try:
+        folder = find_checkpoint(emulator.card.name)
+        same = load_card(folder).weights_sha256 == emulator.card.weights_sha256
+    except CheckpointError:
+        return None
+    return folder / BASELINES if same and (folder / BASELINES).is_file() else None

@@ -1,0 +1,266 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops, tree
+
+from higan.adversarial import objectives
+from higan.adversarial.step import Step, StepConfig, adam
+from tests import backends
+from tests.adversarial.test_objectives import FORMULAS
+
+
+def numbers(values):
+    return {name: float(backends.host(value)) for name, value in values.items()}
+
+
+def arrays(state):
+    return {name: [backends.host(x) for x in values] for name, values in state.items()}
+
+
+# -- the optimiser -------------------------------------------------------------------------------------------
+
+
+def test_adam():
+    """Against the algorithm in float64, and against Keras' own (which puts ε before the bias is corrected)."""
+    rng = np.random.default_rng(0)
+    start = [rng.normal(size=shape) for shape in ((3, 4), (5,))]
+    gradients = [[rng.normal(size=w.shape) * 10 ** rng.uniform(-3, 1) for w in start] for _ in range(5)]
+    rate, beta1, beta2 = 0.01, 0.5, 0.99
+
+    state = {"x": start, "x_m": [np.zeros_like(w) for w in start], "x_v": [np.zeros_like(w) for w in start]}
+    state = {name: [ops.convert_to_tensor(w.astype("float32")) for w in values] for name, values in state.items()}
+    variables = [keras.Variable(w.astype("float32")) for w in start]
+    optimizer = keras.optimizers.Adam(rate, beta_1=beta1, beta_2=beta2, epsilon=1e-8)
+    expected, m, v = [w.copy() for w in start], [0.0, 0.0], [0.0, 0.0]
+    for t, gradient in enumerate(gradients, start=1):
+        tensors = [ops.convert_to_tensor(g.astype("float32")) for g in gradient]
+        state = adam(state, "x", tensors, rate, beta1, ops.convert_to_tensor(np.float32(t)))
+        optimizer.apply(tensors, variables)
+        for i, g in enumerate(gradient):
+            m[i] = beta1 * m[i] + (1 - beta1) * g
+            v[i] = beta2 * v[i] + (1 - beta2) * g**2
+            expected[i] -= rate * (m[i] / (1 - beta1**t)) / (np.sqrt(v[i] / (1 - beta2**t)) + 1e-8)
+    for i, w in enumerate(expected):
+        # Five steps of 0.01 in float32, on weights of order one.
+        np.testing.assert_allclose(backends.host(state["x"][i]), w, atol=1e-6)
+        np.testing.assert_allclose(backends.host(variables[i]), w, atol=2e-6)
+        np.testing.assert_allclose(backends.host(state["x_m"][i]), m[i], rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(backends.host(state["x_v"][i]), v[i], rtol=1e-5, atol=1e-9)
+
+
+# -- known losses --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def first_losses():
+    """Losses of the first steps of every objective, here."""
+    return {name: backends.losses(name) for name in backends.OBJECTIVES}
+
+
+@pytest.mark.parametrize("name", backends.OBJECTIVES)
+def test_losses_are_those_of_the_networks(name, first_losses):
+    """The first step's losses from the networks called by hand and the papers' formulas."""
+    widths = backends.WIDTHS.get(name, [4])
+    step, batch = backends.training_step(name, widths=widths), backends.training_batch(0, levels=len(widths))
+    raw = backends.host(step.generator([batch["fields"], batch["parameters"], *batch["noise"]]))
+    found = {key: values[0] for key, values in first_losses[name].items()}
+    assert found["pixel"] == pytest.approx(np.abs(raw - batch["maps"]).mean(), rel=1e-5)
+    if name == "none":
+        assert set(found) == {"pixel"}
+        return
+    fake = np.maximum(raw, -0.1)
+    assert (fake != raw).any()
+    logits = [
+        [backends.host(x) for x in tree.flatten(step.discriminator([maps, batch["fields"], batch["parameters"]]))]
+        for maps in (batch["maps"], fake)
+    ]
+    for key, formula in zip(("discriminator", "generator"), FORMULAS[name], strict=True):
+        expected = np.mean([formula(real, fake).mean() for real, fake in zip(*logits, strict=True)])
+        assert found[key] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    penalties = {"gradient_penalty"} if name == "wgan-gp" else {"r1", "r2"}
+    assert set(found) == {"pixel", "generator", "discriminator"} | penalties
+
+
+@pytest.mark.parametrize("name", backends.OBJECTIVES)
+def test_jax_gives_the_same_losses(name, first_losses, jax_results):
+    for key, here in first_losses[name].items():
+        there = jax_results[f"losses/{name}/{key}"]
+        # Before any update the backends differ by the order of sums alone.
+        assert there[0] == pytest.approx(here[0], rel=1e-5, abs=1e-6), key
+        # A critic's offset is no part of its loss: its gradient is a rounding error around 0, of which Adam makes a
+        # step of the learning rate (1e-3) in either direction.
+        offset = 2e-3 if name == "wgan-gp" else 0
+        np.testing.assert_allclose(there, here, rtol=1e-4, atol=1e-5 + offset, err_msg=key)
+
+
+# -- a discriminator whose gradients are known ---------------------------------------------------------------
+
+W = np.array([0.6, -0.3], "float32")  # weights of the map and of its condition
+
+
+def linear_discriminator(scales=1):
+    """D = w·(map, field) in each cell, at every scale."""
+    inputs = [keras.Input((None, None, 1), name="maps"), keras.Input((None, None, 1), name="fields")]
+    layer = keras.layers.Conv2D(1, 1, use_bias=False, name="linear")
+    logits = [layer(keras.layers.Concatenate()(inputs)) for _ in range(scales)]
+    model = keras.Model(inputs, logits)
+    layer.set_weights([W.reshape(1, 1, 2, 1)])
+    return model
+
+
+def linear_generator():
+    """G = g·field, g = 2."""
+    fields = keras.Input((None, None, 1), name="fields")
+    layer = keras.layers.Conv2D(1, 1, use_bias=False, name="linear")
+    model = keras.Model([fields], layer(fields))
+    layer.set_weights([np.full((1, 1, 1, 1), 2.0)])
+    return model
+
+
+def linear_batch(shape, n=3):
+    rng = np.random.default_rng(0)
+    batch = {name: rng.normal(1.0, 1.0, size=(n, *shape, 1)).astype("float32") for name in ("maps", "fields")}
+    return {**batch, "interpolation": rng.random(n, dtype=np.float32)}
+
+
+def linear_step(name, scales=1, **changes):
+    options = dict(objective=objectives.objective(name), pixel_weight=0.0)
+    return Step(linear_generator(), linear_discriminator(scales), StepConfig(**{**options, **changes}))
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (8, 16)])
+@pytest.mark.parametrize("scales", [1, 2])
+def test_penalties_are_those_of_a_linear_discriminator(shape, scales):
+    """The gradient of the mean logit is w / N in every cell, so R1 = R2 = w², whatever the patches and scales."""
+    step = linear_step("relativistic", scales, r1=1.0, r2=1.0)
+    _, losses = step(step.initial_state(), linear_batch(shape), 0, (1e-3, 1e-3), 0.9)
+    losses = numbers(losses)
+    assert losses["r1"] == pytest.approx(W[0] ** 2, rel=1e-5) and losses["r2"] == pytest.approx(W[0] ** 2, rel=1e-5)
+    step = linear_step("wgan-gp", scales, interpolated=10.0)
+    _, losses = step(step.initial_state(), linear_batch(shape), 0, (1e-3, 1e-3), 0.9)
+    assert numbers(losses)["gradient_penalty"] == pytest.approx((abs(W[0]) - 1) ** 2, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "penalty"),
+    [
+        ("relativistic", {"r1": 3.0, "r2": 0.0}, 3.0 / 2 * 2 * W[0]),
+        ("relativistic", {"r1": 0.0, "r2": 5.0}, 5.0 / 2 * 2 * W[0]),
+        ("wgan-gp", {"interpolated": 10.0}, 10.0 * 2 * (W[0] - 1)),
+    ],
+)
+@pytest.mark.parametrize("every", [1, 4])
+def test_gradient_of_the_discriminator(name, options, penalty, every):
+    """Adam's first moment after one step is (1 - β1) times the gradient, which is known: loss and penalty, the
+    penalty with as many times its weight as there are steps between."""
+    step = linear_step(name, penalty_every=every, beta1=0.5, **options)
+    batch = linear_batch((4, 4))
+    state, _ = step(step.initial_state(), batch, 0, (0.0, 0.0), 0.9)
+    real, fake = batch["maps"].astype(float), 2.0 * batch["fields"]
+    if name == "wgan-gp":
+        adversarial = (fake - real).mean()
+    else:
+        # d/dw of softplus(w (fake - real)); the condition is the same for both and cancels.
+        adversarial = ((fake - real) / (1 + np.exp(-W[0] * (fake - real)))).mean()
+    found = backends.host(state["discriminator_m"][0]).ravel()
+    assert found[0] == pytest.approx(0.5 * (adversarial + every * penalty), rel=1e-4)
+    # Steps between have no penalty.
+    state, losses = step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)
+    plain = adversarial if every > 1 else adversarial + penalty
+    assert backends.host(state["discriminator_m"][0]).ravel()[0] == pytest.approx(0.5 * plain, rel=1e-4)
+    assert ("r1" in losses or "gradient_penalty" in losses) == (every == 1)
+
+
+def test_gradient_of_the_generator():
+    """-mean D(G(x)) + 3 mean |G - map|: the gradient with respect to g is -w mean x + 3 mean x sign(G - map)."""
+    step = linear_step("wgan-gp", pixel="l1", pixel_weight=3.0, beta1=0.5)
+    batch = linear_batch((4, 4))
+    state, _ = step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)
+    x = batch["fields"].astype(float)
+    expected = -W[0] * x.mean() + 3 * (x * np.sign(2 * x - batch["maps"])).mean()
+    assert backends.host(state["generator_m"][0]).item() == pytest.approx(0.5 * expected, rel=1e-4)
+
+
+def test_bounds_let_the_gradient_through():
+    """Where a map lies wholly beyond its bounds the discriminator sees the bound, the generator its slope there."""
+    step = linear_step("wgan-gp", lower=(5.0,), upper=(5.0,), beta1=0.5)
+    batch = linear_batch((4, 4))
+    state, losses = step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)
+    losses = numbers(losses)
+    real = W[0] * batch["maps"].mean() + W[1] * batch["fields"].mean()
+    fake = W[0] * 5.0 + W[1] * batch["fields"].mean()
+    assert losses["generator"] == pytest.approx(-fake, rel=1e-5)
+    assert losses["discriminator"] == pytest.approx(fake - real, rel=1e-4)
+    # Clipping alone would give 0.
+    expected = -W[0] * batch["fields"].mean()
+    assert backends.host(state["generator_m"][0]).item() == pytest.approx(0.5 * expected, rel=1e-4)
+    # The pixel loss is of the raw output.
+    assert losses["pixel"] == pytest.approx(np.abs(2 * batch["fields"] - batch["maps"]).mean(), rel=1e-5)
+
+
+# -- what a step does ----------------------------------------------------------------------------------------
+
+
+def test_average_and_simultaneous_updates():
+    step, batch = linear_step("relativistic", r1=1.0), linear_batch((4, 4))
+    state = step.initial_state()
+    before = arrays(state)
+    state, _ = step(state, batch, 0, (0.1, 0.02), 0.75)
+    after = arrays(state)
+    # Adam's first step is the learning rate, each network's own.
+    np.testing.assert_allclose(np.abs(after["generator"][0] - before["generator"][0]), 0.1, rtol=1e-4)
+    moved = np.abs(after["discriminator"][0] - before["discriminator"][0]).ravel()
+    np.testing.assert_allclose(moved[0], 0.02, rtol=1e-4)
+    np.testing.assert_allclose(
+        after["average"][0], 0.75 * before["average"][0] + 0.25 * after["generator"][0], rtol=1e-6
+    )
+
+
+def test_l2_training_learns():
+    """A generator trained for the mean fits one batch."""
+    step = backends.training_step("none", pixel="l2", pixel_weight=1.0)
+    state, batch = step.initial_state(), backends.training_batch(0)
+    batch["maps"] = 0.5 * batch["fields"] - 0.3
+    found = []
+    for i in range(60):
+        state, losses = step(state, batch, i, (1e-2, 0.0), 0.9)
+        found.append(numbers(losses)["pixel"])
+    assert found[-1] < 0.2 * found[0]
+
+
+def test_discriminator_learns_to_tell_and_the_penalty_holds_it():
+    """Against a generator that stands still the discriminator's loss falls below log 2, less so under a penalty."""
+    batch, ends = linear_batch((4, 4)), []
+    for r1 in (0.0, 10.0):
+        step = linear_step("relativistic", r1=r1)
+        state = step.initial_state()
+        for i in range(100):
+            state, losses = step(state, batch, i, (0.0, 1e-1), 0.9)
+        ends.append(numbers(losses)["discriminator"])
+    assert ends[0] < 0.4 < ends[1] < np.log(2)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="forces XLA on TensorFlow")
+def test_xla_compiles_the_step():
+    """On a CPU TensorFlow does not use XLA by itself, on a GPU it may."""
+    import tensorflow as tf
+
+    step, batch = backends.training_step("relativistic"), backends.training_batch(0)
+    scalars = np.array([1e-3, 1e-3, 0.9, 1.0], dtype=np.float32)
+    compiled = tf.function(step._update(True), jit_compile=True)
+    state, losses = compiled(step.initial_state(), step.backend.to_device({**batch, "scalars": scalars}))
+    plain_state, plain = step(step.initial_state(), batch, 0, (1e-3, 1e-3), 0.9)
+    assert numbers(losses) == pytest.approx(numbers(plain), rel=1e-4)
+    for name in ("generator_m", "discriminator_m"):
+        for xla, eager in zip(state[name], plain_state[name], strict=True):
+            np.testing.assert_allclose(backends.host(xla), backends.host(eager), rtol=1e-3, atol=1e-5)
+
+
+def test_three_dimensions():
+    step = backends.training_step("relativistic", ndim=3)
+    _, losses = step(step.initial_state(), backends.training_batch(0, shape=(4, 4, 4), size=2), 0, (1e-3, 1e-3), 0.9)
+    assert np.isfinite(list(numbers(losses).values())).all() and "r2" in losses
+
+
+def test_torch_only_paints(torch_results):
+    assert "Training runs on TensorFlow or JAX, but KERAS_BACKEND is 'torch'" in str(torch_results["refusal"])

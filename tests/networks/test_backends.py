@@ -1,0 +1,23 @@
+"""The networks are the same on every backend."""
+
+import pytest
+
+from tests import backends
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_initial_weights(backend, request):
+    assert str(request.getfixturevalue(f"{backend}_results")["initial_weights"]) == backends.initial_weights()
+
+
+def test_initial_weights_depend_on_seed_and_layer():
+    import numpy as np
+
+    from higan.networks.layers import HostNormal
+
+    draws = [HostNormal(*what, 1.0)((3, 3, 16, 16)) for what in ((1, "a"), (1, "a"), (1, "b"), (2, "a"))]
+    draws = [backends.host(x).ravel() for x in draws]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert max(abs(np.corrcoef(draws[0], other)[0, 1]) for other in draws[2:]) < 4 / np.sqrt(draws[0].size)
+    # Standard deviation gain / sqrt(fan_in) = 1/12, within 4 sigma.
+    assert abs(draws[0].std() * 12 - 1) < 4 / np.sqrt(2 * draws[0].size)

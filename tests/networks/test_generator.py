@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+
+from higan.networks.config import GeneratorConfig
+from higan.networks.generator import build_generator
+from higan.painting.painter import receptive_radius
+from tests import backends, tiny
+
+
+def build(ndim=2, n_inputs=1, n_outputs=1, n_parameters=2, dtype="float32", **network):
+    config = GeneratorConfig(**{**tiny.NETWORK, **network})
+    options = dict(ndim=ndim, n_inputs=n_inputs, n_outputs=n_outputs, n_parameters=n_parameters, seed=1, dtype=dtype)
+    return config, build_generator(config, **options)
+
+
+def arguments(config, shape, n=2, n_inputs=1, n_parameters=2, seed=0):
+    """Random fields, parameters and noise."""
+    rng = np.random.default_rng(seed)
+    found = [rng.normal(size=(n, *shape, n_inputs)).astype("float32")]
+    if n_parameters:
+        found.append(rng.uniform(-1, 1, size=(n, n_parameters)).astype("float32"))
+    if config.noise_channels:
+        for level in range(config.levels):
+            coarse = [cells >> level for cells in shape]
+            found.append(rng.normal(size=(n, *coarse, config.noise_channels)).astype("float32"))
+    return found
+
+
+def call(model, values):
+    return backends.host(model(values))
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_shapes(ndim):
+    config, model = build(ndim, n_inputs=2, n_outputs=3)
+    # Sizes that no training has seen, and axes of different lengths.
+    for shape in ([8] * ndim, [4, 6, 10][:ndim]):
+        out = call(model, arguments(config, shape, n_inputs=2))
+        assert out.shape == (2, *shape, 3) and out.dtype == np.float32
+        assert np.isfinite(out).all() and 0.05 < out.std() < 5
+
+
+def test_bfloat16_weights_and_output_are_float32():
+    config, model = build(dtype="mixed_bfloat16")
+    assert {str(variable.dtype) for variable in model.variables} == {"float32"}
+    values = arguments(config, (8, 8))
+    out, exact = call(model, values), call(build()[1], values)
+    assert out.dtype == np.float32
+    # Eight bits of mantissa through some ten layers; not equal, or the policy would do nothing.
+    assert 0 < np.abs(out - exact).max() < 0.1 * exact.std()
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_rolling_by_the_stride_rolls_the_output(ndim):
+    config, model = build(ndim, widths=[4, 6, 8])
+    shape = [8, 12, 4][:ndim]
+    values = arguments(config, shape)
+    shift, axes = [4, -8, 4][:ndim], tuple(range(1, ndim + 1))
+    rolled = [np.roll(values[0], shift, axes), values[1]]
+    rolled += [np.roll(noise, [n >> level for n in shift], axes) for level, noise in enumerate(values[2:])]
+    # The sums are the same; only their order may differ at the edges.
+    np.testing.assert_allclose(call(model, rolled), np.roll(call(model, values), shift, axes), atol=2e-6)
+
+
+def test_rolling_by_less_than_the_stride_does_not():
+    config, model = build()
+    values = arguments(config, (8, 8))
+    rolled = [np.roll(values[0], 1, 1), values[1], np.roll(values[2], 1, 1), values[3]]
+    assert np.abs(call(model, rolled) - np.roll(call(model, values), 1, 1)).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    "network", [{"widths": [4], "bottom_blocks": 1}, {}, {"widths": [4, 4, 4], "bottom_blocks": 2}, {"widths": [4] * 4}]
+)
+def test_receptive_radius(network):
+    """One cell changed, at every place within a coarse cell: nothing beyond h, something close to it."""
+    config, model = build(1, n_parameters=0, **network)
+    h, s = receptive_radius(config), config.stride
+    size = -(-(2 * h + 2 * s + 2) // s) * s
+    values = arguments(config, [size], n=s, n_parameters=0)
+    values = [np.repeat(x[:1], s, axis=0) for x in values]
+    before = call(model, values)
+    places = size // 2 // s * s + np.arange(s)
+    values[0][np.arange(s), places, 0] += 3.0
+    change = np.abs(call(model, values) - before)[..., 0]
+    reached = [_farthest(change[i], place) for i, place in enumerate(places)]
+    assert max(reached) <= h
+    assert max(reached) >= h - 2 * s
+
+
+def test_receptive_radius_of_the_noise():
+    config, model = build(1, widths=[4, 4, 4], n_parameters=0)
+    h = receptive_radius(config)
+    values = arguments(config, [96], n=1, n_parameters=0)
+    before = call(model, values)
+    for level in range(config.levels):
+        changed = [x.copy() for x in values]
+        cell = (48 >> level) + 1
+        changed[1 + level][0, cell] += 3.0
+        change = np.abs(call(model, changed) - before)[0, :, 0]
+        covered = range(cell << level, (cell + 1) << level)
+        assert change.max() > 1e-3
+        assert min(_farthest(change, place) for place in covered) <= h
+
+
+def test_receptive_radius_in_two_dimensions():
+    config, model = build(2)
+    h = receptive_radius(config)
+    values = arguments(config, (40, 40), n=1)
+    before = call(model, values)
+    values[0][0, 20, 20] += 3.0
+    change = np.abs(call(model, values) - before)[0, ..., 0]
+    reached = [_farthest(change.max(axis=axis), 20) for axis in (0, 1)]
+    assert max(reached) <= h and min(reached) >= h - 2 * config.stride
+
+
+def _farthest(change, place):
+    """Distance of the farthest cell that changed by more than a rounding."""
+    return int(np.abs(np.flatnonzero(change > 1e-6) - place).max())
+
+
+def test_a_place_does_not_depend_on_the_extent_of_the_map():
+    """A uniform input gives a uniform output, the same in maps of any size: no statistics over space."""
+    config, model = build()
+    found = []
+    for shape in ((4, 4), (16, 16), (8, 32)):
+        values = [np.full_like(x[:1], 0.7) for x in arguments(config, shape)]
+        out = call(model, values)
+        np.testing.assert_allclose(out, out[0, 0, 0, 0], atol=1e-6)
+        found.append(out[0, 0, 0, 0])
+    np.testing.assert_allclose(found, found[0], atol=1e-6)
+
+
+def test_maps_of_a_batch_do_not_meet():
+    config, model = build()
+    values = arguments(config, (8, 8), n=3)
+    np.testing.assert_allclose(call(model, [x[1:2] for x in values]), call(model, values)[1:2], atol=1e-6)
+
+
+@pytest.mark.parametrize("which", [0, 1, 2, 3])
+def test_everything_that_goes_in_matters(which):
+    """Fields, parameters and the noise of each level change the output."""
+    config, model = build()
+    values = arguments(config, (8, 8))
+    other = list(values)
+    other[which] = arguments(config, (8, 8), seed=1)[which]
+    assert np.abs(call(model, other) - call(model, values)).std() > 1e-3
+
+
+def test_without_noise_there_are_no_noise_inputs():
+    config, model = build(noise_channels=0, n_parameters=0)
+    assert [x.name for x in model.inputs] == ["fields"]
+    values = arguments(config, (8, 8), n_parameters=0)
+    np.testing.assert_array_equal(call(model, values), call(model, values))
+
+
+def test_there_is_no_random_layer_and_no_state():
+    _, model = build()
+    assert not model.non_trainable_variables
+    assert not [layer for layer in model.layers if "Normalization" in type(layer).__name__ or "Drop" in layer.name]
