@@ -117,7 +117,9 @@ def main() -> None:
     results["over training"] = over = ratios(values["batches"], values["training"])
     print(line("batches over training", over, verdict(over["median"])))
     if options.log is not None:
-        speeds = [json.loads(row)["maps_per_s"] for row in options.log.read_text().splitlines()]
+        speeds = [row["maps_per_s"] for row in map(json.loads, options.log.read_text().splitlines())]
+        if not speeds:
+            raise SystemExit(f"{options.log} is empty: the run has not come to its first tick.")
         results["over run"] = over = results["batches"]["median"] / float(np.median(speeds))
         print(f"batches over {options.log} ({np.median(speeds):.4g} maps/s): {over:.4g} {verdict(over)}")
     write(options.output, results)

@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,13 @@ from side_by_side import Task, Worker, alternate, line, machine, ratios, summary
 
 from higan.networks.config import DiscriminatorConfig, GeneratorConfig
 
-PEER = "pytorch"
+OURS, PEER = "higan on ", "PyTorch, "
+# PyTorch's settings; the fastest at a task is the peer. (memory format, periodic padding, through torch.compile)
+TORCH = {
+    "channels_last": ("channels_last", "cat", False),
+    "contiguous": ("contiguous_format", "pad", False),
+    "compiled": ("channels_last", "cat", True),
+}
 TASKS = ("train", "paint", "sample")
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 TOLERANCE = 1e-3  # of losses; sums of float32 differ in order
@@ -49,10 +56,7 @@ class Setting:
     steps: int
     sample_batches: int
     precision: str
-    memory_format: str = "channels_last"
-    padding: str = "cat"
-    fused: bool = True
-    compile: bool = False
+    torch: str = "channels_last"
 
     @property
     def generator(self) -> GeneratorConfig:
@@ -151,8 +155,8 @@ def torch_tasks(setting: Setting) -> dict[str, Task]:
     import torch
     from torch_networks import Convolution, Step, as_tensors, channels_first
 
-    Convolution.padding_by = setting.padding
-    form = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}[setting.memory_format]
+    memory_format, Convolution.padding_by, compiled = TORCH[setting.torch]
+    form = getattr(torch, memory_format)
     bfloat16 = setting.precision != "float32"
     generator, discriminator = (network.to(memory_format=form) for network in torch_networks(setting))
     step = Step(
@@ -160,8 +164,7 @@ def torch_tasks(setting: Setting) -> dict[str, Task]:
         discriminator,
         {**OBJECTIVE, "lower": LOWER, "upper": np.inf},
         bfloat16=bfloat16,
-        fused=setting.fused,
-        compiled=setting.compile,
+        compiled=compiled,
     )
     batch = setting.make_batch(setting.batch)
     number = itertools.count()
@@ -172,7 +175,7 @@ def torch_tasks(setting: Setting) -> dict[str, Task]:
         return float(losses["pixel"])
 
     config, made = setting.generator, setting.make_batch(setting.sample_batch)
-    forward = torch.compile(generator) if setting.compile else generator
+    forward = torch.compile(generator) if compiled else generator
 
     def given() -> list[torch.Tensor]:
         return [channels_first(x, form) for x in made["noise"]]
@@ -209,10 +212,11 @@ def timed(work: Callable[[], Any], maps: int) -> Task:
     return task
 
 
-def start(setting: Setting, backend: str, cores: int | None) -> Worker:
+def start(setting: Setting, contender: str, cores: int | None) -> Worker:
     """A process for one contender."""
-    if backend == PEER:
-        return Worker(torch_tasks, setting, cores=cores)
+    if contender.startswith(PEER):
+        return Worker(torch_tasks, dataclasses.replace(setting, torch=contender.removeprefix(PEER)), cores=cores)
+    backend = contender.removeprefix(OURS)
     # Keras on Torch paints, but trainings run on TensorFlow and JAX.
     return Worker(higan_tasks, setting, backend != "torch", environment={"KERAS_BACKEND": backend}, cores=cores)
 
@@ -231,7 +235,19 @@ def show_sameness(setting: Setting, backend: str) -> dict[str, Any]:
     return found
 
 
+def show(found: dict[str, Any], values: dict[str, list[float]]) -> None:
+    """Print a task's table and add the ratios over the fastest PyTorch to it."""
+    best = max((name for name in values if name.startswith(PEER)), key=lambda name: found[name]["median"])
+    for name, measured in values.items():
+        print(line(f"  {name}", found[name], "maps/s"))
+        if name.startswith(OURS):
+            found[name][f"over {best}"] = over = ratios(measured, values[best])
+            print(line(f"    over {best}", over))
+
+
 def main() -> None:
+    # torch.compile needs a C++ compiler.
+    settings = [name for name in TORCH if name != "compiled" or shutil.which("g++")]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--widths", type=int, nargs="+", default=[16, 48, 96, 128], help="of the generator")
     parser.add_argument("--discriminator-widths", type=int, nargs="+", default=[16, 48, 96, 160])
@@ -245,10 +261,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=list(PRECISIONS))
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--cores", type=int, help="of the machine's (default: all)")
-    parser.add_argument("--torch-memory-format", default="channels_last", choices=["channels_last", "contiguous"])
-    parser.add_argument("--torch-padding", default="cat", choices=["cat", "pad"], help="joined slices, or F.pad")
-    parser.add_argument("--torch-adam", default="fused", choices=["fused", "plain"])
-    parser.add_argument("--torch-compile", action="store_true", help="through torch.compile, where it can")
+    parser.add_argument("--torch", nargs="+", default=settings, choices=list(TORCH), help="settings to try")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     if options.steps % OBJECTIVE["penalty_every"]:
@@ -263,10 +276,6 @@ def main() -> None:
         steps=options.steps,
         sample_batches=options.sample_batches,
         precision="float32",
-        memory_format=options.torch_memory_format,
-        padding=options.torch_padding,
-        fused=options.torch_adam == "fused",
-        compile=options.torch_compile,
     )
     results: dict[str, Any] = {"machine": machine(), "setting": dataclasses.asdict(setting), "cores": options.cores}
     results["sameness"] = show_sameness(setting, next(b for b in [*options.backends, "tensorflow"] if b != "torch"))
@@ -274,20 +283,16 @@ def main() -> None:
         results[precision] = found = {}
         setting = dataclasses.replace(setting, precision=PRECISIONS[precision])
         with contextlib.ExitStack() as stack:
-            workers = {}
-            for backend in (*options.backends, PEER):
-                workers[backend] = stack.enter_context(contextlib.closing(start(setting, backend, options.cores)))
+            names = [OURS + backend for backend in options.backends] + [PEER + name for name in options.torch]
+            workers = {
+                name: stack.enter_context(contextlib.closing(start(setting, name, options.cores))) for name in names
+            }
             for task in options.tasks:
-                able = {name: w for name, w in workers.items() if not (name == "torch" and task == "train")}
-                contenders = {name: functools.partial(worker, task) for name, worker in able.items()}
-                values = alternate(contenders, options.repeats)
+                able = [name for name in names if not (name == f"{OURS}torch" and task == "train")]
+                values = alternate({name: functools.partial(workers[name], task) for name in able}, options.repeats)
                 found[task] = {name: summary(v) for name, v in values.items()}
-                for name in values:
-                    label = f"{precision}, {task}: {name if name == PEER else f'higan on {name}'}"
-                    print(line(label, found[task][name], "maps/s"))
-                    if name != PEER:
-                        found[task][name]["over_pytorch"] = over = ratios(values[name], values[PEER])
-                        print(line("    over PyTorch", over))
+                print(f"{task}, {precision}")
+                show(found[task], values)
     write(options.output, results)
 
 

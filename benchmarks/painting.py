@@ -96,16 +96,13 @@ def main() -> None:
     for cores in options.cores:
         results[f"{cores} cores"] = found = {}
         with contextlib.ExitStack() as stack:
-
-            def start(*arguments: Any, **keywords: Any) -> Worker:
-                return stack.enter_context(contextlib.closing(Worker(*arguments, cores=cores, **keywords)))
-
-            simulator = start(simulate, cores)
+            simulator = stack.enter_context(contextlib.closing(Worker(simulate, cores, cores=cores)))
             contenders: dict[str, Task] = {
                 f"21cmFAST, {task}": functools.partial(simulator, task) for task in SIMULATED
             }
             for backend in options.backends:
-                painter = start(paint, checkpoint, environment={"KERAS_BACKEND": backend})
+                painter = Worker(paint, checkpoint, environment={"KERAS_BACKEND": backend}, cores=cores)
+                stack.enter_context(contextlib.closing(painter))
                 contenders |= {f"higan on {backend}, {task}": functools.partial(painter, task) for task in PAINTED}
             values = alternate(contenders, options.repeats)
         print(f"\n{cores} core{'s' * (cores > 1)}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from higan.mapset import Geometry, MapSet, MapSetWriter, Parameter
+from higan.mapset import Field, Geometry, MapSet, MapSetWriter, Parameter
 from higan.noise import noise_field
 
 PARAMETERS = [
@@ -27,8 +27,9 @@ def map_set(path: Path, n: int, size: int, fields: Sequence[str] = tuple(FIELDS)
     n_sim = -(-n // PER_SIMULATION)
     lower, upper = (np.array([getattr(p, end) for p in PARAMETERS]) for end in ("lower", "upper"))
     simulation = np.arange(n) // PER_SIMULATION
+    empty = np.broadcast_to(np.float32(0), (n, size, size))
     like = MapSet(
-        {},
+        {name: Field(empty) for name in fields},
         rng.uniform(lower, upper, (n_sim, len(PARAMETERS))),
         PARAMETERS,
         simulation,

@@ -189,8 +189,6 @@ class Step:
         pixel_weight, r1, r2, penalty_every, beta1, lower, upper: as higan.adversarial.step.StepConfig.
     bfloat16 : bool
         Under autocast; weights and losses stay float32.
-    fused : bool
-        Fused kernel of Adam.
     compiled : bool
         Through torch.compile, but for the penalties: it does not differentiate twice.
     """
@@ -202,14 +200,13 @@ class Step:
         options: Mapping[str, float],
         *,
         bfloat16: bool = False,
-        fused: bool = True,
         compiled: bool = False,
     ):
         self.generator, self.discriminator, self.options, self.bfloat16 = generator, discriminator, options, bfloat16
         self._generate, self._judge = (torch.compile(x) if compiled else x for x in (generator, discriminator))
         self.average = copy.deepcopy(generator).requires_grad_(False)
         self.adams = [
-            torch.optim.Adam(network.parameters(), betas=(options["beta1"], 0.99), eps=1e-8, fused=fused)
+            torch.optim.Adam(network.parameters(), betas=(options["beta1"], 0.99), eps=1e-8, fused=True)
             for network in (generator, discriminator)
         ]
 

@@ -311,7 +311,14 @@ def describe(path: str | os.PathLike[str]) -> str:
     lines += ["", f"{'parameter':<16}{'unit':<8}{'lower':>10}{'upper':>10}"]
     lines += [f"{p.name:<16}{p.units or '1':<8}{p.lower:>10g}{p.upper:>10g}" for p in card.parameters]
     for title, values in card.metrics.items():
-        numbers = {k: v for k, v in values.items() if isinstance(v, int | float)} if isinstance(values, dict) else {}
-        if numbers:
-            lines += ["", f"{title}: " + ", ".join(f"{k} {v:.4g}" for k, v in numbers.items())]
+        if isinstance(values, dict) and values:
+            lines += ["", title, *(f"  {name:<32}{_number(value)}" for name, value in values.items())]
     return "\n".join(lines)
+
+
+def _number(value: Any) -> str:
+    """A metric as text: a number, or a value with its error."""
+    if isinstance(value, dict):
+        shown = [_number(value.get(part)) for part in ("value", "error")]
+        return shown[0] if shown[1] == "-" else f"{shown[0]} ± {shown[1]}"
+    return f"{value:.4g}" if isinstance(value, int | float) else "-"

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from higan.checkpoint import Card, find_checkpoint
+from higan.checkpoint import Card, ParameterCard, find_checkpoint
 from higan.errors import MapSetError, ParameterError
 from higan.mapset import MapSet
 from higan.painting.painter import Painter
@@ -117,8 +117,7 @@ class Emulator:
         draws = 1 if realisations is None else int(realisations)
         if draws < 1:
             raise ParameterError(f"realisations must be at least 1, received {realisations}.")
-        if int(seed) != seed or not 0 <= int(seed) < 2**64:
-            raise ParameterError(f"seed must be a whole number from 0 to 2^64 - 1, received {seed}.")
+        check_seed(seed)
         size = batch_size or self.default_batch(stacked.shape[1:-1])
         out = np.empty((n * draws, *stacked.shape[1:-1], len(self.card.outputs)), dtype=np.float32)
         for start in range(0, n * draws, size):
@@ -211,9 +210,7 @@ class Emulator:
                 ) from error
             bad = ~np.isfinite(values)
             if not allow_extrapolation:
-                # A range read back from float32 may miss its own ends by a rounding.
-                slack = 1e-6 * (p.upper - p.lower)
-                bad |= (values < p.lower - slack) | (values > p.upper + slack)
+                bad |= _outside(values, p)
             if bad.any():
                 raise ParameterError(
                     f"parameter {p.name} = {values[bad][0]:g} is outside the range [{p.lower:g}, {p.upper:g}] that "
@@ -222,6 +219,10 @@ class Emulator:
             columns.append(values)
         return np.stack(columns, axis=1) if columns else np.empty((n, 0))
 
+    def extrapolates(self, parameters: np.ndarray) -> bool:
+        """Whether any of `parameters` (n, n_par), in the card's order, is outside the trained range."""
+        return any(_outside(values, p).any() for values, p in zip(parameters.T, self.card.parameters, strict=True))
+
     def check_mapset(self, maps: MapSet) -> None:
         """Refuse a map set whose fields, units, cell size, slab thickness or dimensions differ from the card's."""
         card = self.card
@@ -229,6 +230,11 @@ class Emulator:
             raise MapSetError(f"{maps.name} has {maps.geometry.ndim}D maps; {card.name} paints {card.ndim}D ones.")
         for item in card.inputs:
             check_units(maps, item.field, item.units, card.name)
+            if len(maps.field(item.field).shape) != card.ndim:
+                raise MapSetError(
+                    f"{maps.name}: field {item.field!r} has maps of shape {maps.field(item.field).shape}, but "
+                    f"{card.name} takes {card.ndim} dimensions. Give each channel as a field of its own."
+                )
         for what, ours, theirs in (
             ("cell size", maps.cell_size, card.cell_size),
             ("slab thickness", maps.geometry.thickness, card.thickness),
@@ -276,6 +282,12 @@ class Emulator:
         return stacked, single
 
 
+def check_seed(seed: Any) -> None:
+    """Refuse what is no seed of the noise."""
+    if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
+        raise ParameterError(f"seed must be a whole number from 0 to 2^64 - 1, received {seed!r}.")
+
+
 def check_units(maps: MapSet, field: str, units: str, name: str) -> None:
     """Refuse a map set whose `field` is missing or not in `units` (compared by astropy, so that spelling is free)."""
     from astropy import units as u
@@ -291,6 +303,12 @@ def check_units(maps: MapSet, field: str, units: str, name: str) -> None:
         )
 
 
+def _outside(values: np.ndarray, p: ParameterCard) -> np.ndarray:
+    # A range read back from float32 may miss its own ends by a rounding.
+    slack = 1e-6 * (p.upper - p.lower)
+    return (values < p.lower - slack) | (values > p.upper + slack)
+
+
 def _brief(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}…"

@@ -67,6 +67,9 @@ class ObjectiveConfig(_Table):
         An adversarial objective, or "none" for a generator trained alone.
     pixel : {"l1", "l2"}
     pixel_weight : float
+    pixel_weight_final : float, optional
+        Where given, the weight falls to it over the training: the pixel loss teaches the large scales soonest, the
+        adversary has the last word on the small ones.
     r1, r2 : float
         γ of the zero-centred gradient penalties.
     gradient_penalty : float
@@ -78,6 +81,7 @@ class ObjectiveConfig(_Table):
     name: str = "relativistic"
     pixel: Literal["l1", "l2"] = "l1"
     pixel_weight: float = Field(default=0.5, ge=0)
+    pixel_weight_final: float | None = Field(default=None, ge=0)
     r1: float = Field(default=0.02, ge=0)
     r2: float = Field(default=0.02, ge=0)
     gradient_penalty: float = Field(default=10.0, ge=0)

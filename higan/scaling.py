@@ -200,7 +200,9 @@ def fit(
     count, mean, squares = 0, 0.0, 0.0
     with np.errstate(all="ignore"):
         if lower is not None and np.isnan(raw.forward(np.float64(lower))):
-            raise RecipeError(f"Scaling {name!r} is not defined at the lower bound {lower:g}. Raise the bound or floor.")
+            raise RecipeError(
+                f"Scaling {name!r} is not defined at the lower bound {lower:g}. Raise the bound or floor."
+            )
         for batch in batches:
             values = np.asarray(raw._transform(np.asarray(batch, dtype=np.float64), np)).ravel()
             # Chan, Golub & LeVeque (1983): means and squares of two samples joined without loss of precision.

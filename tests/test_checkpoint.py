@@ -102,7 +102,10 @@ def test_weights_that_are_no_hdf5(folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda folder: edit_card(folder, card_version=module.CARD_VERSION + 1), "newer than 1, which this higan reads"),
+        (
+            lambda folder: edit_card(folder, card_version=module.CARD_VERSION + 1),
+            "newer than 1, which this higan reads",
+        ),
         (lambda folder: edit_card(folder, card_version="1"), "no card_version"),
         (lambda folder: (folder / "card.json").write_text('{"name": "ti'), "is not valid JSON"),
         (lambda folder: (folder / "card.json").write_bytes(b"\xff\xfe\x00"), "is not valid JSON"),

@@ -23,7 +23,11 @@ def demo(tmp_path_factory):
     work.mkdir()
     environment = {**os.environ, "PYTHONPATH": str(folder / "site"), "KERAS_BACKEND": "tensorflow"}
     where = subprocess.run(
-        [sys.executable, "-c", "import higan; print(higan.__file__)"], env=environment, cwd=work, capture_output=True, text=True
+        [sys.executable, "-c", "import higan; print(higan.__file__)"],
+        env=environment,
+        cwd=work,
+        capture_output=True,
+        text=True,
     )
     assert str(folder / "site") in where.stdout, "the wheel must be what runs, not the source tree"
     result = subprocess.run(
@@ -37,7 +41,7 @@ def test_writes_report_metrics_and_figures(demo):
     folder, result = demo
     report = (folder / "report.html").read_text()
     assert "<img" in report
-    assert "src=\"http" not in report and "href=\"http" not in report.replace("href=\"https://arxiv.org", "")
+    assert 'src="http' not in report and 'href="http' not in report.replace('href="https://arxiv.org', "")
     assert len(list(folder.glob("*.png"))) >= 4
     assert "eor21cm-2d" in result.stdout
 

@@ -117,7 +117,10 @@ def test_dictionary(name):
         (lambda: scaling.fit("log", [np.array([0.0, 1.0])]), "Choose another scaling, or a floor"),
         (lambda: scaling.fit("log", [np.array([-2.0, 1.0])], floor=1.0), "does not fit the training maps"),
         (lambda: scaling.fit("log", [np.array([1.0, 2.0])], lower=-1.0), "not defined at the lower bound -1"),
-        (lambda: scaling.fit("linear", [np.arange(3.0)], lower=2.0, upper=1.0), "lower bound 2 is not below the upper bound 1"),
+        (
+            lambda: scaling.fit("linear", [np.arange(3.0)], lower=2.0, upper=1.0),
+            "lower bound 2 is not below the upper bound 1",
+        ),
         (lambda: scaling.from_dict({"name": "linear", "curve": 1.0}), "'linear' cannot be made of"),
         (lambda: scaling.from_dict({"shift": 1.0}), "no scaling 'None'"),
     ],

@@ -25,7 +25,7 @@ from higan import scaling
 from higan.adversarial.batches import Batches, prefetch
 from higan.adversarial.monitor import Monitor
 from higan.checkpoint import Card, FieldCard, ParameterCard, library_versions, save_checkpoint
-from higan.errors import OutputError, RecipeError, TrainingError
+from higan.errors import MapSetError, OutputError, RecipeError, TrainingError
 from higan.mapset import MapSet, Parameter
 from higan.progress import progress
 from higan.recipe import Recipe
@@ -62,7 +62,7 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
         If recipe and maps do not fit.
     """
     run = Path(run)
-    _claim(run, recipe, resume)
+    _check(run, recipe, resume)
 
     # The maps, their split by simulation, and scalings fitted on the training simulations alone.
     maps = select_parameters(open_maps(recipe) if maps is None else maps, recipe)
@@ -125,11 +125,13 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
     monitor = Monitor(maps, parts.validation, recipe.validation.maps_per_simulation, averaged, recipe.seed)
     state = step_function.initial_state()
     first, best, hours = 0, math.inf, 0.0
-    if resume:
+    if resume and (run / STATE).exists():
         state, first, best, hours = _load_state(run / STATE, state, step_function.backend)
     size = recipe.training.batch_size
     last = math.ceil(recipe.training.maps / size)
     tick = max(1, recipe.training.tick_maps // size)
+    if not resume:
+        _begin(run, recipe)
     trackers = _trackers(recipe, run, first * size, resume)
 
     # Step by step; at every tick: validate, keep the best, save the state.
@@ -138,7 +140,9 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
     with progress(recipe.name, last * size, first * size) as advance:
         note = error = ""
         for step, batch in enumerate(prefetch(batches, first, last), start=first):
-            state, values = step_function(state, batch, step, _rates(recipe, step), _decay(recipe, step))
+            state, values = step_function(
+                state, batch, step, _rates(recipe, step), _decay(recipe, step), _pixel_weight(recipe, step)
+            )
             losses.append(values)
             if time.monotonic() - shown > REFRESH:
                 shown = time.monotonic()
@@ -229,6 +233,11 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
         options = {"name": "linear"} if config is None else config.model_dump(exclude_none=True)
         fitted = scaling.fit(options.pop("name"), maps.batches(name, rows), **options)
         field = maps.field(name)
+        if len(field.shape) != maps.geometry.ndim:
+            raise MapSetError(
+                f"{maps.name}: field {name!r} has maps of shape {field.shape}, but a network takes "
+                f"{maps.geometry.ndim} dimensions. Give each channel as a field of its own."
+            )
         return FieldCard(field=name, units=field.units, long_name=field.long_name, scaling=fitted.to_dict())
 
     geometry = maps.geometry
@@ -268,12 +277,13 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
     )
 
 
-def _claim(run: Path, recipe: Recipe, resume: bool) -> None:
-    """Make the run's folder, or check that it can be resumed."""
+def _check(run: Path, recipe: Recipe, resume: bool) -> None:
+    """Refuse a run's folder that is taken, or that this recipe cannot resume."""
     if resume:
-        if not (run / STATE).exists():
-            raise TrainingError(f"{run} holds no saved state to resume. Train without --resume.")
-        before = json.loads((run / RECIPE).read_text())
+        try:
+            before = json.loads((run / RECIPE).read_text())
+        except (OSError, ValueError) as error:
+            raise TrainingError(f"{run} holds no training to resume ({error}). Train without --resume.") from error
         now = recipe.model_dump(mode="json")
         changed = [key for key in now if key != "tracking" and now[key] != before.get(key)]
         if changed:
@@ -281,9 +291,12 @@ def _claim(run: Path, recipe: Recipe, resume: bool) -> None:
                 f"{run} was trained by another recipe: [{'], ['.join(changed)}] differ. Resume with {run / RECIPE}'s "
                 "values, or train into another folder."
             )
-        return
-    if (run / RECIPE).exists():
+    elif (run / RECIPE).exists():
         raise TrainingError(f"{run} holds a training already. Add --resume to go on, or choose another --output.")
+
+
+def _begin(run: Path, recipe: Recipe) -> None:
+    """Make the run's folder, once nothing about recipe and maps is left to refuse."""
     try:
         (run / "figures").mkdir(parents=True, exist_ok=True)
         (run / RECIPE).write_text(json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n")
@@ -306,6 +319,15 @@ def _rates(recipe: Recipe, step: int) -> tuple[float, float]:
     if config.schedule == "cosine":
         factor *= 0.5 * (1 + math.cos(math.pi * seen / config.maps))
     return config.learning_rate * factor, (config.discriminator_learning_rate or config.learning_rate) * factor
+
+
+def _pixel_weight(recipe: Recipe, step: int) -> float:
+    """From the first to the final weight, by half a cosine over the training."""
+    first, final = recipe.objective.pixel_weight, recipe.objective.pixel_weight_final
+    if final is None:
+        return first
+    done = step * recipe.training.batch_size / recipe.training.maps
+    return final + (first - final) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _decay(recipe: Recipe, step: int) -> float:

@@ -120,6 +120,7 @@ class Step:
         step: int,
         learning_rates: tuple[float, float],
         decay: float,
+        pixel_weight: float | None = None,
     ) -> tuple[State, dict[str, Any]]:
         """Train on one batch.
 
@@ -135,6 +136,8 @@ class Step:
             Of the generator and the discriminator.
         decay : float
             Of the exponential moving average of the generator's weights.
+        pixel_weight : float, optional
+            Of this step; that of the configuration where not given.
 
         Returns
         -------
@@ -143,7 +146,8 @@ class Step:
         """
         every = self.config.penalty_every
         penalised = self.discriminator is not None and step % every == 0
-        scalars = np.array([*learning_rates, decay, step + 1.0], dtype=np.float32)
+        weight = self.config.pixel_weight if pixel_weight is None else pixel_weight
+        scalars = np.array([*learning_rates, decay, step + 1.0, weight], dtype=np.float32)
         return self._compiled[penalised](state, self.backend.to_device({**batch, "scalars": scalars}))
 
     def _update(self, penalised: bool) -> Callable[[State, Mapping[str, Any]], tuple[State, dict[str, Any]]]:
@@ -162,10 +166,10 @@ class Step:
                 difference = raw - batch["maps"]
                 pixel = ops.mean(ops.abs(difference) if config.pixel == "l1" else ops.square(difference))
                 if config.objective is None:
-                    return config.pixel_weight * pixel, (fake, pixel, pixel)
+                    return scalars[4] * pixel, (fake, pixel, pixel)
                 logits = self._discriminate(state["discriminator"], batch["maps"], fake, batch)
                 adversarial = _over_scales(config.objective.generator, logits)
-                return adversarial + config.pixel_weight * pixel, (fake, pixel, adversarial)
+                return adversarial + scalars[4] * pixel, (fake, pixel, adversarial)
 
             (_, (fake, pixel, adversarial)), gradients = value_and_grad(generator_loss)(state["generator"])
             losses["pixel"] = pixel

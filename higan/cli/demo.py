@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
     from higan.validation import validate
 
     truth = MapSet.open(shipped_folder("maps") / MAPS)
-    validate(
+    comparison = validate(
         load(CHECKPOINT),
         truth,
         arguments.output,
@@ -38,5 +38,6 @@ def run(arguments: argparse.Namespace) -> None:
         mean_emulator=load(MEAN),
         overwrite=arguments.overwrite,
     )
+    comparison.show()
     print(f"{len(truth)} maps, {REALISATIONS} realisations each, in {time.monotonic() - started:.0f} s")
     print(f"look at {arguments.output / 'report.html'}")

@@ -121,13 +121,14 @@ class Painter:
         -------
         tensor, shape (batch, *shape, n_outputs)
         """
+        # Tensors throughout: Keras takes no mixture with arrays, nor does Torch's gradient.
+        fields = ops.convert_to_tensor(fields)
         scaled = [s.forward(fields[..., i : i + 1], xp=ops) for i, s in enumerate(self.inputs)]
         inputs = [ops.concatenate(scaled, axis=-1) if len(scaled) > 1 else scaled[0]]
         if len(self.lower):
-            # Tensors on both sides: Torch does not take numpy arrays into its gradients.
             tensors = (ops.convert_to_tensor(x, dtype="float32") for x in (parameters, self.lower, self.upper))
             inputs.append(scale_parameters(*tensors))
-        out = self.model([*inputs, *noise])
+        out = self.model([*inputs, *(ops.convert_to_tensor(x) for x in noise)])
         physical = [s.inverse(out[..., i : i + 1], xp=ops) for i, s in enumerate(self.outputs)]
         return ops.concatenate(physical, axis=-1) if len(physical) > 1 else physical[0]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,21 +53,23 @@ def paint_to_file(
     MapSetError, ParameterError, OutputError
         Nothing is left at `path` then.
     """
+    from higan.emulator import check_seed
+
     card = emulator.card
+    check_seed(seed)
     emulator.check_mapset(maps)
     names = [p.name for p in card.parameters]
     theta = _parameters(emulator, maps, names, allow_extrapolation)
     size = batch_size or emulator.default_batch(maps.shape)
     n = len(maps) * realisations
     row, draw = np.arange(n) // realisations, np.arange(n) % realisations
-    extrapolated = bool(((theta < emulator.painter.lower) | (theta > emulator.painter.upper)).any())
     attributes = {
         "checkpoint": card.name,
         "checkpoint_version": card.version,
         "checkpoint_sha256": card.weights_sha256,
         "seed": np.uint64(seed),
         "realisations": realisations,
-        "extrapolated": extrapolated,
+        "extrapolated": emulator.extrapolates(theta),
     }
     extra = {name: values for name, values in maps.extra.items() if name in ("seeds", "split")}
     extra |= {name: maps.extra[name][row] for name in ("axis", "slab") if name in maps.extra}
@@ -83,6 +86,7 @@ def paint_to_file(
             simulation=maps.simulation[row],
             extra=extra,
             attributes=attributes,
+            geometry=dataclasses.replace(maps.geometry, periodic=wrap),
             overwrite=overwrite,
         ) as writer,
         progress("painting", n) as advance,

@@ -9,6 +9,7 @@
     baselines.py       what simple methods make of the same input
     models.py          what can be compared: emulators, generated map sets, baselines
     comparison.py      streams the maps through all statistics
+    results.py         what it found, as a table and as metrics.json
     response.py        whether parameters are used: responses of P(k), shuffled parameters
     assessment.py      a whole validation: comparison, baselines, report
     report.py          report.html, metrics.json, figures
@@ -26,7 +27,7 @@ __all__ = ["Baselines", "Comparison", "Model", "compare", "compare_models", "val
 
 _PLACES = {
     "Baselines": "baselines",
-    "Comparison": "comparison",
+    "Comparison": "results",
     "Model": "models",
     "compare": "comparison",
     "compare_models": "assessment",
@@ -37,9 +38,10 @@ _PLACES = {
 if TYPE_CHECKING:
     from higan.validation.assessment import compare_models, validate
     from higan.validation.baselines import Baselines
-    from higan.validation.comparison import Comparison, compare
+    from higan.validation.comparison import compare
     from higan.validation.models import Model
     from higan.validation.report import write_report
+    from higan.validation.results import Comparison
 
 
 def __getattr__(name: str) -> Any:

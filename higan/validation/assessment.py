@@ -12,9 +12,10 @@ import numpy as np
 from higan.errors import CheckpointError, MapSetError, ParameterError
 from higan.mapset import SPLITS, MapSet
 from higan.validation.baselines import Baselines
-from higan.validation.comparison import Comparison, compare
+from higan.validation.comparison import compare
 from higan.validation.models import Model, from_baseline, from_emulator, from_map_set
 from higan.validation.report import check_folder, write_report
+from higan.validation.results import Comparison
 
 if TYPE_CHECKING:
     from higan.emulator import Emulator
@@ -176,7 +177,7 @@ def rows_of_split(truth: MapSet, split: str = "test") -> np.ndarray:
     if len(rows) == 0:
         found = ", ".join(f"{(labels == name).sum()} {name}" for name in SPLITS)
         raise MapSetError(
-            f"{truth.name} has no maps of {split} simulations ({found}). Give such a set, or choose others with --split."
+            f"{truth.name} has no maps of {split} simulations ({found}). Give such a set, or choose another --split."
         )
     return rows
 
@@ -207,7 +208,7 @@ def _input_of(model: Emulator | MapSet) -> str | None:
 def _check_output_field(emulator: Emulator, field: str) -> None:
     if emulator.card.outputs[0].field != field:
         raise MapSetError(
-            f"{emulator.card.name} paints {emulator.card.outputs[0].field!r}, not {field!r}. Compare models of one field."
+            f"{emulator.card.name} paints {emulator.card.outputs[0].field!r}, not {field!r}. Compare like with like."
         )
 
 

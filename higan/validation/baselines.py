@@ -5,13 +5,13 @@ parameters by quadratic polynomials of the parameters scaled to [-1, 1] (linear,
 simulations).
 
 linear_transfer
-    y = mean + T * x with T(k) = P_xy / P_xx: the best linear prediction (a Wiener filter). It loses the power that the
-    input does not predict. Not clipped at physical bounds: it stays linear.
+    y = <y> + T * (x - <x>) with T(k) = P_xy / P_xx: the best linear prediction (a Wiener filter). It loses the power
+    that the input does not predict. Not clipped at physical bounds: it stays linear.
 amplitude_transfer
     The same with |T(k)| = sqrt(P_yy / P_xx) and the sign of P_xy: right power, wrong phases. Not clipped.
 local_remap
-    y = F_y^-1(F_x(x)) cell by cell, or F_y^-1(1 - F_x(x)) where x and y are anticorrelated: right one-point distribution, no
-    memory of neighbours. Clipped at the bounds.
+    y = F_y^-1(F_x(x)) cell by cell, or F_y^-1(1 - F_x(x)) where x and y are anticorrelated: right one-point
+    distribution (as far as quadratics in the parameters follow it), no memory of neighbours. Clipped at the bounds.
 log_normal
     A log-normal field with the right mean and P(k) but random phases (Coles & Jones 1991, MNRAS 248, 1): right power,
     no relation with the input. Above zero by construction.
@@ -20,6 +20,8 @@ log_normal
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,8 +64,8 @@ class Baselines:
     simulations : int
         That it was fitted on.
     coefficients : dict of str to ndarray, shape (n_terms, m)
-        Of the polynomials for: transfer, amplitude and power (m = nk; power is the square root of P_yy), mean and
-        correlation (m = 1), input_quantiles and output_quantiles.
+        Of the polynomials for: transfer, amplitude and power (m = nk; power is the square root of P_yy), mean,
+        input_mean and correlation (m = 1), input_quantiles and output_quantiles.
 
     Examples
     --------
@@ -282,21 +284,21 @@ class Baselines:
             values = {name: terms @ coefficients for name, coefficients in self.coefficients.items()}
             yield np.flatnonzero(index.reshape(-1) == i), values
 
-    def _filtered(self, x: np.ndarray, transfer: np.ndarray, mean: float) -> np.ndarray:
-        """mean + transfer(k) x_k; beyond the bins the transfer keeps its value at their ends."""
+    def _filtered(self, x: np.ndarray, transfer: np.ndarray, at: dict[str, np.ndarray]) -> np.ndarray:
+        """<y> + transfer(k) (x - <x>)_k; beyond the bins, and for a map's own mean, it keeps its end values."""
         axes = tuple(range(1, x.ndim))
-        x_k = scipy.fft.rfftn(x - x.mean(axis=axes, keepdims=True), axes=axes)
+        x_k = scipy.fft.rfftn(x - at["input_mean"][0], axes=axes)
         x_k *= np.interp(wavenumbers(x.shape[1:], self.cell_size), self.k, transfer)
-        return mean + scipy.fft.irfftn(x_k, x.shape[1:], axes=axes)
+        return at["mean"][0] + scipy.fft.irfftn(x_k, x.shape[1:], axes=axes)
 
     def _linear_transfer(self, x: np.ndarray, at: dict[str, np.ndarray], seeds: list[Any]) -> np.ndarray:
         """Linear transfer of the input, P_xy / P_xx."""
-        return self._filtered(x, at["transfer"], float(at["mean"][0]))
+        return self._filtered(x, at["transfer"], at)
 
     def _amplitude_transfer(self, x: np.ndarray, at: dict[str, np.ndarray], seeds: list[Any]) -> np.ndarray:
         """Linear transfer of the right power, sqrt(P_yy / P_xx) with the sign of P_xy."""
         signed = np.where(at["transfer"] < 0, -1.0, 1.0) * np.maximum(at["amplitude"], 0)
-        return self._filtered(x, signed, float(at["mean"][0]))
+        return self._filtered(x, signed, at)
 
     def _local_remap(self, x: np.ndarray, at: dict[str, np.ndarray], seeds: list[Any]) -> np.ndarray:
         """Local remap of the input to the right one-point distribution."""
@@ -347,6 +349,7 @@ def _measure(x: np.ndarray, y: np.ndarray, cell_size: float) -> tuple[np.ndarray
         "amplitude": np.sqrt(ratio(P_yy, P_xx)),
         "power": np.sqrt(P_yy),
         "mean": b.mean(),
+        "input_mean": a.mean(),
         "correlation": np.nan_to_num(correlation),
         "input_quantiles": np.quantile(a, QUANTILES),
         "output_quantiles": np.quantile(b, QUANTILES),
@@ -360,16 +363,12 @@ def _scaled(theta: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarr
 
 def _degree(simulations: int, parameters: int) -> int:
     """2 where the simulations are half as many again as the terms of a quadratic, else 1, else 0."""
-    terms = (1, 1 + parameters, (parameters + 1) * (parameters + 2) // 2)
+    terms = [math.comb(parameters + degree, degree) for degree in range(3)]
     return max(degree for degree in range(3) if degree == 0 or simulations >= 1.5 * terms[degree])
 
 
 def _design(scaled: np.ndarray, degree: int) -> np.ndarray:
     """Monomials of the scaled parameters: (n, n_par) to (n, n_terms)."""
-    n, count = scaled.shape
-    columns = [np.ones(n)]
-    if degree >= 1:
-        columns += [scaled[:, i] for i in range(count)]
-    if degree >= 2:
-        columns += [scaled[:, i] * scaled[:, j] for i in range(count) for j in range(i, count)]
-    return np.stack(columns, axis=1)
+    columns = range(scaled.shape[1])
+    terms = [term for d in range(degree + 1) for term in itertools.combinations_with_replacement(columns, d)]
+    return np.stack([scaled[:, list(term)].prod(axis=1) for term in terms], axis=1)

@@ -1,4 +1,4 @@
-"""Errors by bootstrap over simulations: maps of one simulation share structure, so that simulations are resampled, not maps."""
+"""Errors by bootstrap over simulations: maps of one simulation share structure, so that maps are not resampled."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def bootstrap(
     Returns
     -------
     dict of str to float or ndarray
-        The standard deviation over resamples of each value: NaN where there are fewer than two simulations, or where
-        the value is defined in less than half of the resamples.
+        The standard deviation over resamples of each value: NaN where it does not vary among them (as with a single
+        simulation), or is defined in less than half of them.
 
     References
     ----------
@@ -45,10 +45,10 @@ def bootstrap(
     for _ in range(resamples):
         for name, value in evaluate(rng.integers(n, size=n)).items():
             draws.setdefault(name, []).append(value)
-    return {name: _deviation(np.asarray(values, dtype=np.float64), n) for name, values in draws.items()}
+    return {name: _deviation(np.asarray(values, dtype=np.float64)) for name, values in draws.items()}
 
 
-def _deviation(values: np.ndarray, n: int) -> Any:
+def _deviation(values: np.ndarray) -> Any:
     """Standard deviation along the first axis of the values that are finite."""
     known = np.isfinite(values)
     count = known.sum(axis=0)
@@ -56,5 +56,6 @@ def _deviation(values: np.ndarray, n: int) -> Any:
     mean = np.where(known, values, 0.0).sum(axis=0) / safe
     squares = np.where(known, (values - mean) ** 2, 0.0).sum(axis=0)
     error = np.sqrt(squares / (safe - 1))
-    error = np.where((count >= max(0.5 * len(values), 2)) & (n > 1), error, np.nan)
+    varies = error > 1e-12 * np.abs(mean)
+    error = np.where((count >= max(0.5 * len(values), 2)) & varies, error, np.nan)
     return float(error) if error.ndim == 0 else error

@@ -11,7 +11,7 @@ import numpy as np
 from higan.validation.statistic import Number, Statistic, average, statistic
 
 if TYPE_CHECKING:
-    from higan.validation.comparison import Comparison
+    from higan.validation.results import Comparison
 
 _FAINT = "no simulation is nearly ionised, or the truth has no field neutral_fraction to tell"
 

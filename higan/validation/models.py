@@ -65,12 +65,9 @@ def from_emulator(
     >>> truth = MapSet.open("test.h5")  # doctest: +SKIP
     >>> model = from_emulator(higan.load("eor21cm-2d"), truth, seed=1)  # doctest: +SKIP
     """
-    from higan.emulator import check_units
-
     card = emulator.card
     emulator.check_mapset(truth)
-    output = card.outputs[0]
-    check_units(truth, output.field, output.units, card.name)
+    _check_units(truth, card.outputs[0].field, card.outputs[0].units, card.name)
     columns = {}
     for parameter in card.parameters:
         if parameter.name not in truth.parameter_names:
@@ -124,14 +121,13 @@ def from_map_set(generated: MapSet, truth: MapSet, field: str) -> tuple[Model, n
     Examples
     --------
     >>> from higan.mapset import Field, Geometry
-    >>> truth = MapSet({"T": Field(np.zeros((2, 4, 4)), "mK")}, [[1.0]], [], [0, 0], Geometry(box_size=8.0)) \
-    # doctest: +SKIP
-    >>> model, rows = from_map_set(truth, truth, "T")  # doctest: +SKIP
+    >>> fields = {"T": Field(np.zeros((2, 4, 4), "float32"), "mK")}
+    >>> truth = MapSet(fields, np.zeros((1, 0)), [], [0, 0], Geometry(box_size=8.0))
+    >>> model, rows = from_map_set(truth, truth, "T")
+    >>> model.realisations, rows.tolist(), model.maps(rows).shape
+    (1, [0, 1], (2, 1, 4, 4))
     """
-    from higan.emulator import check_units
-
-    truth.field(field)
-    check_units(generated, field, truth.field(field).units, truth.name)
+    _check_units(generated, field, truth.field(field).units, truth.name)
     if generated.shape != truth.shape:
         raise MapSetError(
             f"{generated.name} has maps of {_by(generated.shape)} cells, {truth.name} of {_by(truth.shape)}. "
@@ -208,6 +204,21 @@ def from_baseline(baselines: Baselines, name: str, truth: MapSet, *, seed: int) 
 
     facts = {"baseline": baselines.describe(name), "fitted on": f"{baselines.simulations} training simulations"}
     return Model(maps, 1, True, facts)
+
+
+def _check_units(maps: MapSet, field: str, units: str, other: str) -> None:
+    """Refuse a field in another unit; astropy compares, so that spelling is free."""
+    from astropy import units as u
+
+    found = maps.field(field).units
+    try:
+        same = u.Unit(found) == u.Unit(units)
+    except ValueError:
+        same = found == units
+    if not same:
+        raise MapSetError(
+            f"{maps.name}: field {field!r} is in {found or '1'!r}, but in {units or '1'!r} for {other}. Convert one."
+        )
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from higan.validation.statistic import Number, Statistic, ratio, statistic
 
 if TYPE_CHECKING:
-    from higan.validation.comparison import Comparison
+    from higan.validation.results import Comparison
 
 STEP_MK = 0.5
 MOST_EDGES = 2000
@@ -43,8 +43,8 @@ def default_edges(low: float, high: float, deviation: float, units: str) -> np.n
 def distances(cdf_a: np.ndarray, cdf_b: np.ndarray, edges: np.ndarray) -> tuple[float, float]:
     """Distance D and Wasserstein-1 distance of two distributions from their CDFs at fixed edges.
 
-    D = max |F_a - F_b| over the edges, the Kolmogorov-Smirnov distance; it comes without a p-value, as the cells of a map
-    are correlated. W_1 = integral |F_a - F_b| dx, by trapezoids between the edges.
+    D = max |F_a - F_b| over the edges, the Kolmogorov-Smirnov distance; it comes without a p-value, as the cells of a
+    map are correlated. W_1 = integral |F_a - F_b| dx, by trapezoids between the edges.
 
     Parameters
     ----------

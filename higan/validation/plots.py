@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 if TYPE_CHECKING:
-    from higan.validation.comparison import Comparison, ModelResult
+    from higan.validation.results import Comparison, ModelResult
 
 DPI = 150
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#666666")
@@ -113,7 +113,8 @@ def example_maps(comparison: Comparison, path: str | os.PathLike[str]) -> str:
     >>> example_maps(comparison, "maps.png")  # doctest: +SKIP
     """
     setting, examples = comparison.setting, comparison.examples
-    columns = {name: examples[name] for name in ("input", "truth") if name in examples}
+    shown = ("input", "truth")
+    columns: dict[str, np.ndarray] = {name: examples[name] for name in shown if name in examples}
     for name, result in comparison.models.items():
         if len(columns) < MOST_COLUMNS:
             columns[name] = result.examples
@@ -163,8 +164,8 @@ def correlations(comparison: Comparison, path: str | os.PathLike[str]) -> str:
         _legend(axes)
         save(figure, path)
     return (
-        "Correlation of generated with true maps, scale by scale; where there are several realisations, the line with
-        dots " "is that of their mean. One realisation of a calibrated generator lies at the square of it."
+        "Correlation of generated with true maps, scale by scale; where there are several realisations, the line with "
+        "dots is that of their mean. One realisation of a calibrated generator lies at the square of it."
     )
 
 

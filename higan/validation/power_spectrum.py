@@ -1,12 +1,12 @@
 """Power and cross spectra, and what they say of generated maps: R(k), R_s(k), r(k), T(k).
 
-Convention: for a map f of N cells of volume V_cell, P(k) = V_cell / N |sum_x (f - <f>) exp(-i k x)|^2, averaged over the
-modes of a bin, in units of the field squared times length^ndim. The field is the physical one, not its logarithm.
+Convention: for a map f of N cells of volume V_cell, P(k) = V_cell / N |sum_x (f - <f>) exp(-i k x)|^2, averaged over
+the modes of a bin, in units of the field squared times length^ndim. The field is the physical one, not its logarithm.
 
-Bins are centred on the multiples i = 1, 2, … of the fundamental k_f = 2 pi / (longest side), from (i - 1/2) k_f to
-(i + 1/2) k_f; the last ends at the Nyquist wavenumber pi / (largest cell), so that no corner modes enter. A map of 64 x 64
-cells has 32 bins. Squared wavenumbers of a cubic box are integers and the edges' are not, so that no mode ever lies on an
-edge. k is the mean wavenumber of a bin's modes.
+Bins are centred on the multiples i = 1, 2, … of the fundamental k_f = 2 pi / (longest side), from (i - 1/2) k_f to (i
++ 1/2) k_f; the last ends at the Nyquist wavenumber pi / (largest cell), so that no corner modes enter. A map of 64 x
+64 cells has 32 bins. Squared wavenumbers of a cube are integers and the edges' are not, so that none of its modes lies
+on an edge; elsewhere one on an edge goes to the upper bin. k is the mean wavenumber of a bin's modes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import scipy.sparse
 from higan.validation.statistic import Number, Setting, Statistic, average, ratio, statistic
 
 if TYPE_CHECKING:
-    from higan.validation.comparison import Comparison
+    from higan.validation.results import Comparison
 
 CHUNK_CELLS = 1 << 21  # 16 MB of float64 at a time: cache-friendly, and memory stays flat
 
@@ -40,9 +40,9 @@ def power_spectrum(
     cell_size : float or sequence of float
         Side of a cell, or one a dimension where cells are not square, in a length unit (Mpc).
     window : str, optional
-        A window of :func:`scipy.signal.get_window` ("hann") for maps that are not periodic. It multiplies the map, less its
-        windowed mean, along each axis; P is divided by the mean squared window, so that its level is unbiased where P(k)
-        varies little over the window's width (two bins for "hann"); the first bin loses power to the mean.
+        A window of :func:`scipy.signal.get_window` ("hann") for maps that are not periodic. It multiplies the map,
+        less its windowed mean, along each axis; P is divided by the mean squared window, so that its level is unbiased
+        where P(k) varies little over the window's width (two bins for "hann"); the first bin loses power to the mean.
 
     Returns
     -------
@@ -185,8 +185,8 @@ class PowerSpectrum(Statistic):
     """P(k), R(k), R_s(k), T(k) and r(k) of one realisation.
 
     With sums over all test maps, R(k) = sum P / sum P_truth, T(k) = sqrt(R(k)) and r(k) = sum P_x / sqrt(sum P sum
-    P_truth), where P_x is the cross spectrum with the truth; R_s(k) and r_s(k) are the same for the maps of one simulation.
-    Several realisations of a map are averaged in P and P_x.
+    P_truth), where P_x is the cross spectrum with the truth; R_s(k) and r_s(k) are the same for the maps of one
+    simulation. Several realisations of a map are averaged in P and P_x.
     """
 
     order = 0
@@ -207,8 +207,8 @@ class PowerSpectrum(Statistic):
         ),
         "r_large_scales": Number(
             "r, large scales",
-            "How well one generated map follows the true one where k is small: 1 is perfect, 0 is unrelated. A calibrated "
-            "generator has the square of what its mean has.",
+            "How well one generated map follows the true one where k is small: 1 is perfect, 0 is unrelated. A "
+            "calibrated generator has the square of what its mean has.",
             missing="no wavenumber is small enough, or a power is zero",
         ),
     }
@@ -285,15 +285,15 @@ class _Modes:
         sides = np.multiply(shape, cells)
         fundamental, nyquist = 2 * np.pi / sides.max(), np.pi / max(cells)
         self.nyquist = nyquist
-        k = wavenumbers(shape, cells)
+        k: Any = wavenumbers(shape, cells)
         # The real transform keeps half the modes: those off the planes 0 and n/2 of the last axis stand for two.
-        count = np.full(k.shape, 2.0)
+        count: Any = np.full(k.shape, 2.0)
         count[..., 0] = 1.0
         if shape[-1] % 2 == 0:
             count[..., -1] = 1.0
-        k, count = k.ravel(), count.ravel()
+        k, count = k.reshape(-1), count.reshape(-1)
         bins = int(np.floor(nyquist / fundamental + 1e-9))
-        index = np.floor(k / fundamental + 0.5).astype(int) - 1
+        index = np.floor(k / fundamental + 0.5 + 1e-9).astype(int) - 1
         inside = np.flatnonzero((index >= 0) & (index < bins) & (k <= nyquist * (1 + 1e-9)))
         weights = scipy.sparse.csr_array((count[inside], (index[inside], inside)), shape=(bins, k.size))
         total = np.bincount(index[inside], count[inside], bins)

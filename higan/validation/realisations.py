@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higan.validation.power_spectrum import correlation, spectra
+from higan.validation.power_spectrum import correlation, power_spectrum, spectra
 from higan.validation.statistic import Number, Setting, Statistic, average, ratio, statistic
 
 if TYPE_CHECKING:
-    from higan.validation.comparison import Comparison
+    from higan.validation.results import Comparison
 
 _ALONE = "it takes two or more realisations of each map"
 
@@ -29,8 +29,8 @@ class Realisations(Statistic):
     numbers = {
         "r_mean_large_scales": Number(
             "r of mean, large scales",
-            "How well the mean of the realisations follows the true map where k is small; the network trained for the mean "
-            "is what to compare it with.",
+            "How well the mean of the realisations follows the true map where k is small; the network trained for the "
+            "mean is what to compare it with.",
             missing=_ALONE,
         ),
         "spread_over_error": Number(
@@ -43,7 +43,7 @@ class Realisations(Statistic):
 
     def __init__(self, setting: Setting):
         super().__init__(setting)
-        self.k = spectra(*np.zeros((2, 1, *setting.shape)), setting.cell_size)[0]
+        self.k, _ = power_spectrum(np.zeros((1, *setting.shape)), setting.cell_size)
 
     def measure(self, truth: np.ndarray, generated: np.ndarray) -> dict[str, np.ndarray]:
         """Spectra of the mean, the variance among realisations and the mean square error of their mean, a map."""

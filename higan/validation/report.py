@@ -14,7 +14,7 @@ from typing import Any
 
 from higan.errors import OutputError
 from higan.validation import plots
-from higan.validation.comparison import Comparison
+from higan.validation.results import Comparison
 from higan.validation.statistic import statistics
 
 REPORT, METRICS = "report.html", "metrics.json"
@@ -33,7 +33,7 @@ caption { padding-bottom: .5rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-thead th { border-bottom: 2px solid #555; vertical-align: bottom; }
+thead th, thead td { border-bottom: 2px solid #555; vertical-align: bottom; }
 tbody th { text-align: left; font-weight: 500; }
 td span { color: #555; }
 .facts td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
@@ -175,35 +175,45 @@ def _page(
 
 
 def in_words(comparison: Comparison) -> list[str]:
-    """The headline of the first model in a few plain sentences."""
-    name = next(iter(comparison.models))
-    numbers = comparison.models[name].numbers
+    """The headline of the first model in a few plain sentences.
+
+    Examples
+    --------
+    >>> in_words(comparison)[1]  # doctest: +SKIP
+    'The share of cells below any value differs from the truth by at most 1.2 % (± 0.3).'
+    """
+    name, result = next(iter(comparison.models.items()))
+    numbers = result.numbers
 
     def share(key: str) -> str:
         value, error = numbers[key]
         return f"{100 * value:.1f} %" + (f" (± {100 * error:.1f})" if error == error else "")
 
     sentences = [
-        f"The power spectrum of the maps of {name} is off by {share('mean_abs_R_minus_1')} on average over scales and by "
-        f"{share('max_abs_R_minus_1')} where it is worst, at k = {numbers['max_abs_R_minus_1_k'][0]:.2g} "
-        f"/{comparison.setting.length_units}; for the maps of one simulation alone, the median simulation is off by "
-        f"{share('median_abs_R_s_minus_1')}.",
+        f"The power spectrum of the maps of {name} is off by {share('mean_abs_R_minus_1')} on average over scales, and "
+        f"by {share('max_abs_R_minus_1')} where it is worst, at k = {numbers['max_abs_R_minus_1_k'][0]:.2g} "
+        f"/{comparison.setting.length_units}.",
         f"The share of cells below any value differs from the truth by at most {share('D')}.",
     ]
+    if comparison.bright.any():
+        sentences.append(
+            "For the maps of one simulation alone, the power of the median simulation is off by "
+            f"{share('median_abs_R_s_minus_1')}."
+        )
     faint = int((~comparison.bright).sum())
     if faint:
         sentences.append(
-            f"{faint} of the {len(comparison.bright)} simulations are nearly ionised, with a power spectrum that vanishes: "
-            "they are left out of ratios of single simulations and judged by the error of their cells."
+            f"{faint} of the {len(comparison.bright)} simulations are nearly ionised, with a power spectrum that "
+            "vanishes: they are left out of ratios of single simulations and judged by the error of their cells."
         )
     r, r_mean = numbers["r_large_scales"][0], numbers["r_mean_large_scales"][0]
     if r_mean == r_mean:
         sentences.append(
-            f"On large scales one realisation has a correlation of {r:.3f} with the truth and the mean of "
-            f"{comparison.models[name].model.realisations} realisations one of {r_mean:.3f}. A stochastic generator is not "
-            "meant to hit the truth cell by cell: it is the mean that compares with a network trained for the mean."
+            f"On large scales one realisation has a correlation of {r:.3f} with the truth, and the mean of "
+            f"{result.model.realisations} realisations one of {r_mean:.3f}. A stochastic generator is not meant to hit "
+            "the truth cell by cell: it is the mean that compares with a network trained for the mean."
         )
-    return [sentence for sentence in sentences if "nan" not in sentence]
+    return sentences
 
 
 def _table(comparison: Comparison) -> str:
@@ -212,17 +222,22 @@ def _table(comparison: Comparison) -> str:
     for label, cells in comparison.rows():
         row = "".join(
             f"<td>{value} <span>± {error}</span></td>" if error else f"<td>{value or '–'}</td>"
-            for _, value, error in cells
+            for value, error in cells
         )
         lines.append(f'<tr><th scope="row">{escape(label)}</th>{row}</tr>')
+    setting = comparison.setting
     caption = (
-        "± is one standard deviation by bootstrap over simulations; – is a number that is not defined. Large scales are "
-        f"k up to {comparison.setting.large_scale_k:g} /{comparison.setting.length_units}, small scales those above half "
-        "the Nyquist wavenumber."
+        "± is one standard deviation by bootstrap over simulations; – is a number that is not defined. Large scales "
+        f"are k up to {setting.large_scale_k:g} /{setting.length_units}, small scales those above half the Nyquist "
+        "wavenumber."
     )
-    return (
-        f'<div class="scroll"><table id="numbers"><caption>{escape(caption)}</caption>\n<thead><tr><td></td>{head}</tr>'
-        f"</thead>\n<tbody>\n" + "\n".join(lines) + "\n</tbody></table></div>"
+    return "\n".join(
+        [
+            f'<div class="scroll"><table id="numbers"><caption>{escape(caption)}</caption>',
+            f"<thead><tr><td></td>{head}</tr></thead>\n<tbody>",
+            *lines,
+            "</tbody></table></div>",
+        ]
     )
 
 

@@ -1,12 +1,13 @@
 """What a statistic is, and the registry of them.
 
 A statistic compares generated maps with the truth in two stages, so that any number of maps streams through little
-memory and every number gets an error: `measure` reduces a batch to a few values a map, which are summed over the maps of
-each simulation; `evaluate` turns such sums, a row a simulation, into numbers and curves, and is called again for every
-bootstrap resample of the simulations.
+memory and every number gets an error: `measure` reduces a batch to a few values a map, which are summed over the maps
+of each simulation; `evaluate` turns such sums, a row a simulation, into numbers and curves, and is called again for
+every bootstrap resample of the simulations.
 
-To add one, write a file in this folder with a subclass of :class:`Statistic` under the decorator :func:`statistic`. Every
-module here is imported when statistics are asked for, and tables, metrics and report follow what the class declares.
+To add one, write a file in this folder with a subclass of :class:`Statistic` under the decorator :func:`statistic`.
+Every module here is imported when statistics are asked for, and tables, metrics and report follow what the class
+declares.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 
 if TYPE_CHECKING:
-    from higan.validation.comparison import Comparison
+    from higan.validation.results import Comparison
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,9 +8,7 @@ from tests import backends
 
 def build(ndim=2, n_inputs=1, n_parameters=2, widths=(4, 8)):
     config = DiscriminatorConfig(widths=list(widths), embedding=8)
-    return build_discriminator(
-        config, ndim=ndim, n_inputs=n_inputs, n_outputs=1, n_parameters=n_parameters, seed=1
-    )
+    return build_discriminator(config, ndim=ndim, n_inputs=n_inputs, n_outputs=1, n_parameters=n_parameters, seed=1)
 
 
 def arguments(shape, n_inputs=1, n_parameters=2, n=2):

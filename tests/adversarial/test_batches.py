@@ -1,0 +1,247 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from higan.adversarial.batches import Batches, Symmetry, prefetch
+from higan.mapset import Field, Geometry, MapSet, Parameter
+from higan.noise import noise_field
+from higan.scaling import Linear, Log
+from tests import tiny
+
+SYMMETRIES = ("roll", "rotate", "reflect")
+
+
+def batches(maps, rows=None, symmetries=SYMMETRIES, inputs=("density",), **options):
+    keep = dict(batch_size=4, seed=1, symmetries=symmetries, levels=2, noise_channels=2)
+    return Batches(
+        maps,
+        np.arange(len(maps)) if rows is None else np.asarray(rows),
+        [(name, Linear()) for name in inputs],
+        [("brightness_temp", Linear(shift=1.0, scale=2.0))],
+        maps.parameters,
+        **{**keep, **options},
+    )
+
+
+def numbered(n_sim=4, per_sim=3):
+    """Maps that are constant: the density is the map's number, the temperature that of its simulation."""
+    n = n_sim * per_sim
+    simulation = np.repeat(np.arange(n_sim), per_sim)
+    return MapSet(
+        {
+            "density": Field(np.broadcast_to(np.arange(n, dtype="f4")[:, None, None], (n, 4, 4))),
+            "brightness_temp": Field(np.broadcast_to(simulation.astype("f4")[:, None, None], (n, 4, 4))),
+        },
+        np.arange(n_sim)[:, None] * 10.0,
+        [Parameter("NUMBER", "", 0.0, 100.0)],
+        simulation,
+        Geometry(ndim=2, box_size=4.0),
+    )
+
+
+def flat(values):
+    return np.concatenate([np.ravel(x) for x in (values if isinstance(values, list) else [values])])
+
+
+def equal(a, b):
+    assert set(a) == set(b)
+    for name, values in a.items():
+        np.testing.assert_array_equal(flat(values), flat(b[name]))
+
+
+def test_a_pure_function_of_seed_and_step():
+    maps = tiny.maps()
+    make = batches(maps)
+    first = {step: make(step) for step in (0, 1, 7, 8, 9, 30)}
+    again = batches(maps)
+    for step in (30, 8, 0, 9, 7, 1):
+        equal(again(step), first[step])
+    for name, values in batches(maps, seed=2)(0).items():
+        assert not np.array_equal(flat(values), flat(first[0][name])), name
+    for name, values in first[1].items():
+        assert not np.array_equal(flat(values), flat(first[0][name])), name
+
+
+def test_shapes_and_types():
+    batch = batches(tiny.maps(), inputs=("density", "brightness_temp"))(0)
+    shapes = {name: [x.shape for x in values] for name, values in batch.items() if name == "noise"}
+    assert shapes == {"noise": [(4, 16, 16, 2), (4, 8, 8, 2)]}
+    assert batch["fields"].shape == (4, 16, 16, 2) and batch["maps"].shape == (4, 16, 16, 1)
+    assert batch["parameters"].shape == (4, 2) and batch["interpolation"].shape == (4,)
+    arrays = [x for values in batch.values() for x in (values if isinstance(values, list) else [values])]
+    assert {x.dtype for x in arrays} == {np.dtype("float32")}
+    # Scaled: (T - 1) / 2.
+    np.testing.assert_allclose(batch["maps"][..., 0], (batch["fields"][..., 1] - 1) / 2, rtol=1e-6)
+    assert 0 <= batch["interpolation"].min() and batch["interpolation"].max() < 1
+
+
+def test_scalings_are_applied():
+    maps = tiny.maps()
+    make = Batches(
+        maps,
+        np.arange(4),
+        [("density", Linear(0.5, 2.0))],
+        [("brightness_temp", Log(floor=1.0))],
+        maps.parameters,
+        batch_size=4,
+        seed=1,
+    )
+    batch = make(0)
+    rows = make._rows(0)
+    np.testing.assert_allclose(batch["fields"][..., 0], (maps.read("density", rows) - 0.5) / 2, rtol=1e-6)
+    np.testing.assert_allclose(batch["maps"][..., 0], np.log10(maps.read("brightness_temp", rows) + 1), rtol=1e-5)
+    assert "noise" not in batch
+
+
+@pytest.mark.parametrize(("batch_size", "rows"), [(4, range(12)), (5, range(12)), (5, [1, 4, 9]), (7, [3, 2])])
+def test_each_epoch_visits_each_row_once(batch_size, rows):
+    make = batches(numbered(), rows, batch_size=batch_size)
+    seen = np.concatenate([make(step)["fields"][:, 0, 0, 0] for step in range(12)])
+    epochs = seen[: len(seen) // len(rows) * len(rows)].reshape(-1, len(rows))
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.sort(rows), (len(epochs), 1)))
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_parameters_and_targets_belong_to_their_maps():
+    make = batches(numbered())
+    for step in range(6):
+        batch = make(step)
+        simulation = batch["fields"][:, 0, 0, 0] // 3
+        np.testing.assert_array_equal(batch["parameters"][:, 0], simulation * 10)
+        np.testing.assert_array_equal(batch["maps"][:, 0, 0, 0] * 2 + 1, simulation)
+
+
+def test_inputs_and_outputs_move_together():
+    maps = tiny.maps()
+    make = batches(maps, inputs=("brightness_temp", "density"))
+    moved = 0
+    for step in range(4):
+        batch, rows = make(step), make._rows(step * 4)
+        # Linear(shift=1, scale=2) of the same field: the same cells in the same places.
+        np.testing.assert_allclose(batch["maps"][..., 0] * 2 + 1, batch["fields"][..., 0], rtol=1e-5, atol=1e-5)
+        original = maps.read("brightness_temp", rows)
+        np.testing.assert_array_equal(np.sort(batch["fields"][..., 0].reshape(4, -1)), np.sort(original.reshape(4, -1)))
+        moved += sum(not np.array_equal(a, b) for a, b in zip(batch["fields"][..., 0], original, strict=True))
+    assert moved == 16
+
+
+def test_without_symmetries_nothing_moves():
+    maps = tiny.maps()
+    make = batches(maps, symmetries=())
+    np.testing.assert_array_equal(make(3)["fields"][..., 0], maps.read("density", make._rows(12)))
+
+
+def test_noise_is_that_of_the_place_in_the_training():
+    make = batches(tiny.maps())
+    expected = noise_field((8, 8), 2, seed=1, rows=[8, 9, 10, 11], level=1)
+    np.testing.assert_array_equal(make(2)["noise"][1], expected)
+
+
+def orbit(shape, symmetries, draws=400):
+    """All that becomes of one map."""
+    rng = np.random.default_rng(0)
+    values = np.arange(np.prod(shape)).reshape(shape)
+    return {Symmetry.draw(rng, shape, symmetries)(values).tobytes() for _ in range(draws)}
+
+
+@pytest.mark.parametrize(
+    ("shape", "symmetries", "count"),
+    [
+        ((3, 3), (), 1),
+        ((3, 3), ("roll",), 9),
+        ((3, 3), ("rotate",), 4),
+        ((3, 3), ("reflect",), 4),
+        ((3, 3), ("rotate", "reflect"), 8),
+        ((3, 3, 3), ("rotate",), 24),
+        ((3, 3, 3), ("rotate", "reflect"), 48),
+        ((5,), ("rotate",), 1),
+        ((5,), ("reflect",), 2),
+        ((2, 3), ("rotate",), 1),
+        ((2, 3), ("rotate", "reflect"), 4),
+        ((2, 3), ("roll",), 6),
+    ],
+)
+def test_size_of_the_group(shape, symmetries, count):
+    assert len(orbit(shape, symmetries)) == count
+
+
+def test_rotations_are_proper():
+    plane = np.arange(9).reshape(3, 3)
+    assert orbit((3, 3), ("rotate",)) == {np.rot90(plane, k).tobytes() for k in range(4)}
+    cube, group = np.arange(27).reshape(3, 3, 3), {}
+    frontier = [cube]
+    while frontier:
+        values = frontier.pop()
+        if values.tobytes() not in group:
+            group[values.tobytes()] = values
+            frontier += [np.rot90(values, axes=axes) for axes in ((0, 1), (1, 2))]
+    assert orbit((3, 3, 3), ("rotate",)) == set(group)
+
+
+def test_symmetries_are_equally_likely():
+    rng = np.random.default_rng(0)
+    values = np.arange(9).reshape(3, 3)
+    draws = [Symmetry.draw(rng, (3, 3), ("rotate", "reflect"))(values).tobytes() for _ in range(4000)]
+    _, counts = np.unique(draws, return_counts=True)
+    # 500 of each expected, within 4 sigma of a binomial.
+    assert np.abs(counts - 500).max() < 4 * np.sqrt(4000 / 8 * 7 / 8)
+
+
+def test_only_the_rows_of_the_batch_are_read():
+    class Counting:
+        shape, dtype = (1000, 8, 8), np.dtype("float32")
+
+        def __init__(self):
+            self.reads = []
+
+        def __getitem__(self, index):
+            # One contiguous piece, or ascending rows without repeats: what HDF5 reads well.
+            rows = np.arange(1000)[index]
+            assert (np.diff(rows) > 0).all()
+            self.reads.append(len(rows))
+            return np.zeros((len(rows), 8, 8), "float32")
+
+    density, temperature = Counting(), Counting()
+    maps = MapSet(
+        {"density": Field(density), "brightness_temp": Field(temperature)},
+        np.zeros((10, 0)),
+        [],
+        np.repeat(np.arange(10), 100),
+        Geometry(ndim=2, box_size=8.0),
+    )
+    make = batches(maps)
+    batch = make(0)
+    assert density.reads == temperature.reads == [4] and "parameters" not in batch
+
+
+# -- the thread ----------------------------------------------------------------------------------------------
+
+
+def test_prefetch_in_order():
+    assert [batch["step"] for batch in prefetch(lambda step: {"step": step}, 3, 20)] == list(range(3, 20))
+    assert list(prefetch(lambda step: {}, 5, 5)) == []
+
+
+def test_prefetch_raises_what_the_thread_raised():
+    def make(step):
+        if step == 2:
+            raise ValueError("map 2 is bad")
+        return {"step": step}
+
+    seen = []
+    with pytest.raises(ValueError, match="map 2 is bad"):
+        for batch in prefetch(make, 0, 5):
+            seen.append(batch["step"])
+    assert seen == [0, 1]
+
+
+def test_prefetch_stays_a_little_ahead_and_ends_when_left():
+    made, before = [], threading.active_count()
+    stream = prefetch(lambda step: made.append(step) or {}, 0, 1000, ahead=2)
+    next(stream)
+    time.sleep(0.2)
+    assert len(made) <= 5
+    stream.close()
+    assert threading.active_count() == before

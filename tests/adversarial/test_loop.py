@@ -1,0 +1,260 @@
+import json
+import warnings
+
+import h5py
+import numpy as np
+import pytest
+
+from higan.adversarial import loop
+from higan.adversarial.monitor import Monitor
+from higan.checkpoint import load_card
+from higan.errors import MapSetError, RecipeError, TrainingError
+from higan.mapset import Field, Geometry, MapSet, Parameter
+from higan.split import Split, split
+from tests import tiny
+
+ALONE = {"objective": {"name": "none", "pixel_weight": 1.0}}  # no discriminator: quick to compile
+
+
+def log(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def weights(path, group=""):
+    found = {}
+    with h5py.File(path) as file:
+        (file[group] if group else file).visititems(
+            lambda name, item: found.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+        )
+    return found
+
+
+# -- what a training starts from -----------------------------------------------------------------------------
+
+
+def test_scalings_are_fitted_on_training_simulations_alone():
+    """Validation and test simulations hold outliers that would shift any mean."""
+    maps = tiny.maps()
+    values = {name: field.array.copy() for name, field in maps.fields.items()}
+    for array in values.values():
+        array[24:] = 1e6
+    bad = tiny.maps(fields={name: Field(array, maps.fields[name].units) for name, array in values.items()})
+    parts = split(bad)
+    assert parts.train.tolist() == [0, 1, 2, 3, 4, 5]
+    card = loop.new_card(tiny.recipe(), bad, parts)
+    for item in card.inputs + card.outputs:
+        training = values[item.field][:24].astype(np.float64)
+        np.testing.assert_allclose(item.scaling["shift"], training.mean(), rtol=1e-9)
+        np.testing.assert_allclose(item.scaling["scale"], training.std(), rtol=1e-9)
+
+
+def test_card_of_a_new_training():
+    maps = tiny.maps()
+    card = loop.new_card(tiny.recipe(scaling={"density": {"name": "asinh", "softening": 0.5}}), maps, split(maps))
+    assert card.inputs[0].scaling["name"] == "asinh" and card.inputs[0].scaling["softening"] == 0.5
+    assert card.outputs[0].scaling["lower"] == 0.0 and card.outputs[0].units == "mK"
+    assert [(p.name, p.units, p.lower, p.upper) for p in card.parameters] == [
+        ("BIAS", "", 1.0, 3.0),
+        ("T_MEAN", "mK", 10.0, 20.0),
+    ]
+    assert (card.cell_size, card.thickness, card.redshift, card.shape) == (2.0, 8.0, 8.0, [16, 16])
+    assert card.training["seeds"] == [100, 101, 102, 103, 104, 105] and card.training["maps"] == 24
+    assert card.training["sha256"] == maps.content_sha256()
+    assert card.stride == 2 and card.recipe["name"] == "tiny"
+
+
+def test_some_of_the_parameters_in_another_order():
+    maps = tiny.maps()
+    chosen = loop.select_parameters(maps, tiny.recipe(data={"parameters": ["T_MEAN"]}))
+    assert chosen.parameter_names == ["T_MEAN"]
+    np.testing.assert_array_equal(chosen.parameters[:, 0], maps.parameters[:, 1])
+    swapped = loop.select_parameters(maps, tiny.recipe(data={"parameters": ["T_MEAN", "BIAS"]}))
+    np.testing.assert_array_equal(swapped.parameters, maps.parameters[:, ::-1])
+    assert loop.select_parameters(maps, tiny.recipe(data={"parameters": []})).parameters.shape == (8, 0)
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ([Parameter("BIAS"), tiny.PARAMETERS[1]], "BIAS has the range [-inf, inf] where a finite"),
+        ([Parameter("BIAS", "", 2.0, 2.0), tiny.PARAMETERS[1]], "BIAS has the range [2, 2]"),
+        ([Parameter("BIAS", "", 1.0, 1.5), tiny.PARAMETERS[1]], "BIAS leaves its own range [1, 1.5]"),
+    ],
+)
+def test_parameters_without_a_range(info, message):
+    with pytest.raises(RecipeError) as caught:
+        loop.select_parameters(tiny.maps(parameter_info=info), tiny.recipe())
+    assert message in str(caught.value)
+
+
+def test_fewer_training_simulations():
+    parts = Split(np.arange(6), np.array([6]), np.array([7]))
+    assert loop._limit(parts, 2).train.tolist() == [0, 1] and loop._limit(parts, 2).test.tolist() == [7]
+    with pytest.raises(TrainingError, match="data.simulations is 9, but there are 6"):
+        loop._limit(parts, 9)
+
+
+def test_learning_rates():
+    recipe = tiny.recipe(
+        training={"maps": 1000, "batch_size": 10, "warmup_maps": 100, "learning_rate": 2.0, "schedule": "constant"}
+    )
+    assert loop._rates(recipe, 0) == (0.2, 0.2) and loop._rates(recipe, 9) == (2.0, 2.0)
+    cosine = tiny.recipe(
+        training={"maps": 1000, "batch_size": 10, "warmup_maps": 0, "learning_rate": 2.0}
+        | {"discriminator_learning_rate": 1.0}
+    )
+    assert loop._rates(cosine, 0) == (2.0, 1.0)
+    np.testing.assert_allclose(loop._rates(cosine, 50), (1.0, 0.5))
+    assert 0 < loop._rates(cosine, 99)[0] < 1e-3
+
+
+def test_half_life_of_the_average():
+    recipe = tiny.recipe(training={"maps": 10**6, "batch_size": 10, "average_half_life": 1000})
+    # Half of the weight is gone after a half-life: 100 steps of 10 maps.
+    assert loop._decay(recipe, 10**5) ** 100 == pytest.approx(0.5)
+    # After 4,000 maps: a twentieth of them and one batch, 210 maps.
+    assert loop._decay(recipe, 400) ** 21 == pytest.approx(0.5)
+    assert loop._decay(recipe, 0) == 0.5
+
+
+# -- what is watched -----------------------------------------------------------------------------------------
+
+
+def test_monitor_of_a_painter_that_paints_the_truth():
+    """R = 1, D = 0 and no error for perfect maps; R = 4 for maps twice too large."""
+    maps, painter = tiny.maps(), tiny.painter()
+    truth = dict(zip(range(len(maps)), maps.read("brightness_temp"), strict=True))
+    monitor = Monitor(maps, np.array([6, 7]), 3, painter, seed=1)
+    assert monitor.rows.tolist() == [24, 26, 27, 28, 30, 31]
+
+    def paint(factor):
+        stacked = np.stack([truth[row] for row in monitor.rows])[..., None] * factor
+        painter.paint_host = lambda *_: stacked
+        return monitor()
+
+    perfect = paint(1.0)
+    assert perfect.scalars["mean_abs_R_minus_1"] < 1e-6 and perfect.scalars["D"] == 0
+    assert perfect.scalars["rmse"] == 0 and perfect.scalars["mean_error_rms"] == 0
+    double = paint(2.0)
+    np.testing.assert_allclose(double.R, 4, rtol=1e-5)
+    assert double.scalars["max_abs_R_minus_1"] == pytest.approx(3, rel=1e-5)
+    values = np.stack([truth[row] for row in monitor.rows]).astype(np.float64)
+    assert double.scalars["rmse"] == pytest.approx(np.sqrt((values**2).mean()), rel=1e-5)
+    offsets = [values[:3].mean(), values[3:].mean()]
+    assert double.scalars["mean_error_rms"] == pytest.approx(np.sqrt(np.mean(np.square(offsets))), rel=1e-5)
+    assert 0.3 < double.scalars["D"] < 1
+
+
+def test_monitor_figure(tmp_path):
+    monitor = Monitor(tiny.maps(), np.array([6]), 4, tiny.painter(), seed=1)
+    path = monitor.figure(monitor(), tmp_path / "figures" / "1.png", "tiny")
+    assert path.read_bytes()[:4] == b"\x89PNG"
+
+
+# -- trainings -----------------------------------------------------------------------------------------------
+
+
+def test_the_best_checkpoint_is_kept_not_the_last(tmp_path, monkeypatch):
+    results, call = iter([0.5, 0.2, 0.9, 0.3]), Monitor.__call__
+
+    def staged(self):
+        result = call(self)
+        result.scalars["D"] = next(results)
+        return result
+
+    monkeypatch.setattr(Monitor, "__call__", staged)
+    recipe = tiny.recipe(**ALONE, training={"maps": 32, "tick_maps": 8}, validation={"select": "D"})
+    folder = loop.train(recipe, tmp_path / "run", maps=tiny.maps())
+    kept = load_card(folder)
+    assert kept.metrics["validation"]["D"] == 0.2 and kept.metrics["validation"]["maps_seen"] == 16
+    assert [line["D"] for line in log(tmp_path / "run")] == [0.5, 0.2, 0.9, 0.3]
+    last = weights(tmp_path / "run" / "state.h5", "average")
+    best = weights(folder / "generator.weights.h5")
+    assert sorted(map(np.sum, last.values())) != sorted(map(np.sum, best.values()))
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good(tmp_path, monkeypatch):
+    import higan
+
+    rates = loop._rates
+    monkeypatch.setattr(loop, "_rates", lambda recipe, step: rates(recipe, step) if step < 2 else (1e38, 1e38))
+    recipe = tiny.recipe(**ALONE, training={"maps": 64, "tick_maps": 8})
+    run = tmp_path / "run"
+    with pytest.raises(TrainingError, match=r"^the loss 'pixel' became (nan|inf) within the 2 steps before step \d"):
+        loop.train(recipe, run, maps=tiny.maps())
+    assert load_card(run / "checkpoint").metrics["validation"]["maps_seen"] == 8
+    assert np.isfinite(higan.load(run / "checkpoint").sample(np.zeros((8, 8)), _theta(), seed=1)).all()
+    with h5py.File(run / "state.h5") as file:
+        assert file.attrs["step"] % 2 == 0 and np.isfinite(file["generator/0000"][()]).all()
+
+
+def _theta():
+    return {"BIAS": 2.0, "T_MEAN": 15.0}
+
+
+def test_a_wandb_that_fails_never_stops_a_training(tmp_path, monkeypatch):
+    class Broken:
+        def log(self, *_, **__):
+            raise ConnectionError("no network")
+
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setattr(wandb, "init", lambda **_: Broken())
+    recipe = tiny.recipe(**ALONE, training={"maps": 16, "tick_maps": 8}, tracking={"wandb": "offline"})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        folder = loop.train(recipe, tmp_path / "run", maps=tiny.maps())
+    messages = [str(item.message) for item in caught if "tracked" in str(item.message)]
+    assert messages == ["wandb is no longer tracked: ConnectionError: no network"]
+    assert (folder / "card.json").exists() and len(log(tmp_path / "run")) == 2
+
+
+@pytest.mark.parametrize("ndim", [1, 3])
+def test_other_dimensions(tmp_path, ndim):
+    recipe = tiny.recipe(**ALONE, training={"maps": 8, "tick_maps": 8})
+    folder = loop.train(recipe, tmp_path / "run", maps=tiny.maps(shape=(8,) * ndim))
+    assert load_card(folder).ndim == ndim and len(list((tmp_path / "run" / "figures").iterdir())) == 1
+
+
+def test_not_periodic_without_parameters_and_noise(tmp_path):
+    maps = tiny.maps()
+    open_maps = tiny.maps(
+        parameters=np.zeros((8, 0)), parameter_info=[], geometry=Geometry(ndim=2, box_size=32.0, periodic=False)
+    )
+    recipe = tiny.recipe(
+        **ALONE, training={"maps": 8, "tick_maps": 8}, generator={"noise_channels": 0}, data={"symmetries": ["reflect"]}
+    )
+    card = load_card(loop.train(recipe, tmp_path / "run", maps=open_maps))
+    assert not card.periodic and card.parameters == [] and card.thickness is None
+    assert len(maps) == len(open_maps)
+
+
+@pytest.mark.parametrize(
+    ("maps", "error", "message"),
+    [
+        (lambda: tiny.maps(n_sim=1, extra={}), MapSetError, "not enough simulations to split"),
+        (lambda: _without("density"), MapSetError, "no field 'density'"),
+        (lambda: _with_channels(), MapSetError, "has maps of shape (16, 16, 2), but a network takes 2 dimensions"),
+        (lambda: _with_nan(), MapSetError, "holds NaN or infinite values in map 31"),
+    ],
+)
+def test_what_cannot_be_trained_on_leaves_nothing(tmp_path, maps, error, message):
+    with pytest.raises(error) as caught:
+        loop.train(tiny.recipe(), tmp_path / "run", maps=maps())
+    assert message in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def _without(name):
+    maps = tiny.maps()
+    return tiny.maps(fields={key: field for key, field in maps.fields.items() if key != name})
+
+
+def _with_channels():
+    maps = tiny.maps()
+    density = maps.fields["density"].array
+    return tiny.maps(fields={**maps.fields, "density": Field(np.stack([density, density], axis=-1))})
+
+
+def _with_nan():
+    maps: MapSet = tiny.maps()
+    maps.fields["brightness_temp"].array[31, 3, 3] = np.nan
+    return maps

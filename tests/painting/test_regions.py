@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+
+from higan.painting.regions import paint_maps
+from tests import tiny
+
+# Sums of float32 run in another order in a tile: 1e-4 of a map's scatter, in scaled space.
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def painters():
+    """Two- and three-dimensional painters with four-fold strides in the first."""
+    return {
+        2: tiny.painter(widths=[4, 6, 8]),
+        3: tiny.painter(ndim=3, widths=[4, 6]),
+        "deep": tiny.painter(widths=[2, 2, 2, 2, 2]),
+    }
+
+
+def paint(painter, shape, n=2, seed=5, rows=None, fields=None, **options):
+    """Painted maps, in scaled space."""
+    if fields is None:
+        fields = 0.3 * np.random.default_rng(0).normal(size=(n, *shape, 1)).astype("float32")
+    theta = np.linspace([1.2, 12.0], [2.8, 19.0], len(fields))
+    rows = np.arange(len(fields)) if rows is None else rows
+    out = paint_maps(painter, fields, theta, seed=seed, rows=rows, **options)
+    assert out.shape == (len(fields), *shape, 1) and out.dtype == np.float32
+    return painter.outputs[0].forward(out[..., 0])
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize(
+    ("ndim", "shape", "tiles"),
+    [
+        (2, (48, 48), (4, 7, 16, 24, 30)),
+        (2, (64, 16), (16, 40)),
+        (2, (50, 70), (16, 33)),
+        (3, (20, 16, 24), (10, 16)),
+    ],
+)
+def test_tiles_are_the_whole(painters, ndim, shape, tiles, periodic):
+    whole = paint(painters[ndim], shape, periodic=periodic)
+    assert whole.std() > 0.1
+    for tile in tiles:
+        tiled = paint(painters[ndim], shape, periodic=periodic, tile=tile)
+        np.testing.assert_allclose(tiled, whole, atol=TOLERANCE)
+
+
+def test_tiles_without_a_margin_would_not_be(painters, monkeypatch):
+    """The test above can fail: with a receptive radius of 0 the seams show."""
+    painter = tiny.painter(widths=[4, 6, 8])
+    painter.card = painter.card.model_copy(update={"receptive_radius": 0})
+    assert np.abs(paint(painter, (48, 48), tile=16) - paint(painter, (48, 48))).max() > 100 * TOLERANCE
+
+
+def test_large_maps_are_tiled_by_themselves(painters, monkeypatch):
+    whole = paint(painters[2], (48, 64))
+    calls, paint_host = [], painters[2].paint_host
+    monkeypatch.setattr("higan.painting.regions.LARGEST_WHOLE", 32 * 32)
+    monkeypatch.setattr(painters[2], "paint_host", lambda *a: calls.append(a[0].shape) or paint_host(*a))
+    np.testing.assert_allclose(paint(painters[2], (48, 64)), whole, atol=TOLERANCE)
+    assert len(calls) == 3 * 4
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize("shape", [(50, 70), (3, 5), (1, 40), (17, 16)])
+def test_any_size(painters, shape, periodic):
+    out = paint(painters["deep"], shape, periodic=periodic)
+    assert np.isfinite(out).all()
+
+
+def test_away_from_the_seam_an_odd_size_is_like_any_other(painters):
+    """Cells farther than h from the seam at the origin do not know how the map was extended."""
+    painter = painters[2]
+    h, s = painter.card.receptive_radius, painter.card.stride
+    rng = np.random.default_rng(0)
+    fields = 0.3 * rng.normal(size=(1, 112, 16, 1)).astype("float32")
+    # Open and periodic continuations of a map of 110 (no multiple of the stride) differ at its ends alone.
+    found = [
+        paint(painter, (110, 16), fields=fields[:, :110], periodic=p, tile=t) for p, t in ((True, None), (True, 40))
+    ]
+    np.testing.assert_allclose(found[0], found[1], atol=TOLERANCE)
+    longer = paint(painter, (112, 16), fields=fields)
+    inner = slice(h, 110 - h)
+    assert 110 % s and inner.stop - inner.start > 30
+    np.testing.assert_allclose(found[0][:, inner], longer[:, inner], atol=TOLERANCE)
+    assert np.abs(found[0][:, :h] - longer[:, :h]).max() > 100 * TOLERANCE
+
+
+def test_periodic_maps_roll(painters):
+    """With noise that rolls too, which a region at another origin has."""
+    painter, s = painters[2], painters[2].card.stride
+    fields = 0.3 * np.random.default_rng(0).normal(size=(1, 32, 32, 1)).astype("float32")
+    rolled = np.roll(fields, 2 * s, axis=1)
+    theta = np.array([[2.0, 15.0]])
+    whole = painter.paint_host(fields, theta, painter.noise((32, 32), seed=1, rows=[0]))
+    noise = painter.noise((32, 32), seed=1, rows=[0], origin=(-2 * s, 0), period=(32, 32))
+    np.testing.assert_allclose(painter.paint_host(rolled, theta, noise), np.roll(whole, 2 * s, axis=1), atol=1e-3)
+
+
+def test_open_maps_are_continued_by_reflection(painters):
+    """Painting an open map is painting the middle of the map continued by hand."""
+    painter = painters[2]
+    h = painter.card.receptive_radius
+    margin = -(-h // painter.card.stride) * painter.card.stride
+    fields = 0.3 * np.random.default_rng(0).normal(size=(1, 32, 24, 1)).astype("float32")
+    found = paint(painter, (32, 24), fields=fields, periodic=False)
+    mirrored = np.pad(fields, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode="reflect")
+    noise = painter.noise(mirrored.shape[1:-1], seed=5, rows=[0], origin=(-margin, -margin))
+    by_hand = painter.paint_host(mirrored, np.array([[1.2, 12.0]]), noise)[..., 0]
+    by_hand = painter.outputs[0].forward(by_hand[:, margin:-margin, margin:-margin])
+    np.testing.assert_allclose(found, by_hand, atol=TOLERANCE)
+    # Opposite sides do not touch: a change at one end is not seen at the other.
+    changed = fields.copy()
+    changed[:, -1] += 3.0
+    difference = np.abs(paint(painter, (32, 24), fields=changed, periodic=False) - found)
+    assert difference[:, 0].max() < 1e-6 < 0.01 < difference[:, -1].max()
+
+
+def test_shards_are_slices_of_the_whole(painters):
+    fields = 0.3 * np.random.default_rng(0).normal(size=(6, 16, 16, 1)).astype("float32")
+    theta, painter = np.linspace([1.2, 12.0], [2.8, 19.0], 6), painters[2]
+    whole = paint_maps(painter, fields, theta, seed=1, rows=np.arange(6), realisations=np.arange(6) % 2)
+    for rows in ([2, 3], [5], [4, 0]):
+        part = paint_maps(painter, fields[rows], theta[rows], seed=1, rows=rows, realisations=np.array(rows) % 2)
+        np.testing.assert_allclose(part, whole[rows], atol=8 * TOLERANCE)
+    other = paint_maps(painter, fields[[2]], theta[[2]], seed=1, rows=[3])
+    assert np.abs(other - whole[[2]]).max() > 0.1
+
+
+def test_three_dimensional_noise_and_fields_line_up(painters):
+    """A tile's noise is that of its place: with the noise of the origin everywhere, tiles would differ."""
+    painter = tiny.painter(ndim=3, widths=[4, 6])
+    whole = paint(painter, (16, 16, 16), n=1)
+    look_up = painter.noise
+    painter.noise = lambda shape, origin, **rest: look_up(shape, origin=(0, 0, 0), **rest)
+    assert np.abs(paint(painter, (16, 16, 16), n=1, tile=8) - whole).max() > 100 * TOLERANCE

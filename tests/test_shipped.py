@@ -1,0 +1,49 @@
+"""What the shipped checkpoint claims: that it uses its condition, and that it is as good as its card says."""
+
+import numpy as np
+import pytest
+
+import higan
+from higan.checkpoint import shipped_folder
+from higan.mapset import MapSet
+from higan.validation.response import responses, shuffled_parameters
+
+INPUT, OUTPUT = "density", "brightness_temp"
+
+
+@pytest.fixture(scope="module")
+def paint():
+    emulator = higan.load("eor21cm-2d")
+    names = [p.name for p in emulator.card.parameters]
+
+    def paint(maps, theta):
+        return emulator.sample(maps, dict(zip(names, np.asarray(theta).T, strict=True)), seed=1)
+
+    return paint
+
+
+def test_shuffled_parameters_are_noticed(paint):
+    """Parameters exchanged among the held-out simulations make R(k), R_s(k) and r(k) clearly worse."""
+    truth = MapSet.open(shipped_folder("maps") / "eor21cm-demo.h5")
+    result = shuffled_parameters(truth, INPUT, OUTPUT, paint, rows=np.arange(0, len(truth), 2))
+    own, shuffled = result["own"], result["shuffled"]
+    assert shuffled["mean_abs_R_minus_1"] > 2 * own["mean_abs_R_minus_1"]
+    assert shuffled["median_abs_R_s_minus_1"] > 3 * own["median_abs_R_s_minus_1"]
+    assert shuffled["r_large_scales"] < own["r_large_scales"] - 0.1
+
+
+@pytest.mark.parametrize("parameter", ["F_STAR10", "ALPHA_STAR", "SIGMA_8"])
+def test_power_responds_to_parameters_as_in_simulations(paint, parameter):
+    """d ln P / d theta follows the one-parameter simulations within 10 %, where that response exceeds its error."""
+    truth = MapSet.open(shipped_folder("maps") / "eor21cm-1p.h5")
+    response = responses(truth, INPUT, OUTPUT, paint)[parameter]
+    assert response.significant.mean() > 0.5
+    assert response.disagreement() < 0.10
+
+
+def test_cards_are_of_the_shipped_maps_simulator():
+    truth = MapSet.open(shipped_folder("maps") / "eor21cm-demo.h5")
+    for name in ("eor21cm-2d", "eor21cm-2d-mean"):
+        card = higan.load(name).card
+        assert card.training["simulator"] == truth.simulator
+        assert not set(card.training["seeds"]) & set(truth.extra["seeds"].tolist()), "nothing trains on the demo maps"

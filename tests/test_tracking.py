@@ -1,0 +1,111 @@
+import json
+import os
+import warnings
+
+import numpy as np
+import pytest
+
+from higan.tracking import JsonLines, TensorBoard, Trackers, Wandb
+
+
+@pytest.fixture
+def picture(tmp_path):
+    import matplotlib.pyplot as plt
+
+    plt.imsave(tmp_path / "picture.png", np.zeros((4, 4)))
+    return tmp_path / "picture.png"
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_json_lines(tmp_path):
+    log = JsonLines(tmp_path / "log.jsonl")
+    assert (tmp_path / "log.jsonl").read_text() == ""
+    for maps in (10, 20, 30):
+        log.metrics({"loss": maps / 7}, maps)
+    assert lines(tmp_path / "log.jsonl") == [{"maps": m, "loss": m / 7} for m in (10, 20, 30)]
+
+
+def test_resuming_cuts_what_lies_beyond_the_state(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"maps": 10, "a": 1}\n{"maps": 20, "a": 2}\n{"maps": 30, "a": 3}\n{"maps": 20}\n{"maps": 1')
+    log = JsonLines(path, maps=20)
+    log.metrics({"a": 4.0}, 30)
+    assert lines(path) == [{"maps": 10, "a": 1}, {"maps": 20, "a": 2}, {"maps": 20}, {"maps": 30, "a": 4.0}]
+    assert os.listdir(tmp_path) == ["log.jsonl"]
+
+
+class Failing:
+    """A tracker whose `method` fails."""
+
+    def __init__(self, method):
+        self.calls = []
+        for name in ("metrics", "figure", "report", "close"):
+            setattr(self, name, lambda *_, name=name: self._call(name, method))
+
+    def _call(self, name, failing):
+        self.calls.append(name)
+        if name == failing:
+            raise ConnectionError("no network")
+
+
+@pytest.mark.parametrize("method", ["metrics", "figure", "report", "close"])
+def test_a_tracker_that_fails_is_dropped_and_the_others_go_on(tmp_path, picture, method):
+    failing = Failing(method)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trackers = Trackers([("wandb", lambda: failing), ("log", lambda: JsonLines(tmp_path / "log.jsonl"))])
+        for maps in (1, 2):
+            trackers.metrics({"a": 1.0}, maps)
+            trackers.figure("figure", picture, maps)
+        trackers.report(picture)
+        trackers.close()
+    assert [str(item.message) for item in caught] == ["wandb is no longer tracked: ConnectionError: no network"]
+    assert failing.calls.count(method) == 1 and failing.calls[-1] == method
+    assert len(lines(tmp_path / "log.jsonl")) == 2
+
+
+def test_a_tracker_that_cannot_start(tmp_path):
+    def make():
+        raise ImportError("No module named 'wandb'")
+
+    with pytest.warns(UserWarning, match="wandb is no longer tracked: ImportError: No module named 'wandb'"):
+        trackers = Trackers([("wandb", make), ("log", lambda: JsonLines(tmp_path / "log.jsonl"))])
+    trackers.metrics({"a": 1.0}, 1)
+    assert len(lines(tmp_path / "log.jsonl")) == 1
+
+
+def test_wandb_offline(tmp_path, picture, monkeypatch):
+    """Without an account or a network: a run that `wandb sync` can upload."""
+    pytest.importorskip("wandb")
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "report.html").write_text("<p>report</p>")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        trackers = Trackers([("wandb", lambda: Wandb(tmp_path, "tiny", "higan", "offline", {"seed": 3}, resume=False))])
+        trackers.metrics({"loss": 0.5}, 10)
+        trackers.figure("validation", picture, 10)
+        trackers.report(tmp_path / "report.html")
+        trackers.report(picture)
+        trackers.close()
+    (run,) = (tmp_path / "wandb").glob("offline-run-*")
+    (record,) = run.glob("*.wandb")
+    assert record.stat().st_size > 0
+    assert list(run.rglob("media/images/validation*.png")) and list(run.rglob("*.html"))
+
+
+def test_tensorboard(tmp_path, picture):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = TensorBoard(tmp_path)
+    for maps in (10, 20):
+        board.metrics({"loss": maps / 4}, maps)
+    board.figure("validation", picture, 20)
+    board.close()
+    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(item.step, item.value) for item in found.Scalars("loss")] == [(10, 2.5), (20, 5.0)]
+    assert found.Images("validation")[0].encoded_image_string == picture.read_bytes()

@@ -1,0 +1,116 @@
+"""One-point distances, means, realisations and the bootstrap against known answers."""
+
+import numpy as np
+import pytest
+
+from higan.validation.bootstrap import bootstrap
+from higan.validation.mean import Mean
+from higan.validation.one_point import OnePoint, default_edges, distances
+from higan.validation.realisations import Realisations
+from higan.validation.statistic import Setting, average, ratio, statistics
+from tests.validation.fields import CELL
+
+SETTING = Setting((32, 32), CELL, edges=np.linspace(0, 1, 101))
+
+
+def evaluate(cls, truth, generated, setting=SETTING, bright=None):
+    """A statistic of maps (n, *shape) and (n, R, *shape) that are each a simulation."""
+    family = cls(setting)
+    bright = np.ones(len(truth), dtype=bool) if bright is None else np.asarray(bright)
+    sums = family.measure(truth.astype("float32"), generated.astype("float32"))
+    return family.evaluate(sums | {"maps": np.ones(len(truth)), "bright": bright})
+
+
+def test_distances_of_shifted_uniform_distributions():
+    rng = np.random.default_rng(1)
+    truth = rng.uniform(size=(50, 32, 32))
+    values = evaluate(OnePoint, truth, truth[:, None] + 0.25)
+    # The shifted one reaches beyond the last edge: its tail counts in full.
+    assert values["D"] == pytest.approx(0.25, abs=0.01)
+    assert values["wasserstein"] == pytest.approx(0.25, abs=0.002)
+    assert evaluate(OnePoint, truth, truth[:, None])["D"] == 0
+    below = evaluate(OnePoint, truth, truth[:, None] - 10)
+    assert below["D"] == 1
+    assert below["wasserstein"] == pytest.approx(10, abs=0.01)
+
+
+def test_pdf_is_normalised_and_averages_realisations():
+    truth = np.random.default_rng(2).uniform(size=(4, 32, 32))
+    generated = np.stack([truth, 0.999 * truth[::-1]], axis=1)
+    values = evaluate(OnePoint, truth, generated)
+    assert np.sum(values["pdf"]) * 0.01 == pytest.approx(1.0)
+    assert values["D"] < 0.01
+
+
+def test_distances_against_scipy():
+    from scipy import stats
+
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(size=4000), rng.normal(0.3, 1.2, size=4000)
+    edges = np.linspace(-7, 7, 4001)
+    F, G = (np.searchsorted(np.sort(values), edges) / 4000 for values in (a, b))
+    D, W = distances(F, G, edges)
+    assert D == pytest.approx(stats.ks_2samp(a, b).statistic, abs=2e-3)
+    assert W == pytest.approx(stats.wasserstein_distance(a, b), abs=2e-3)
+
+
+def test_default_edges():
+    np.testing.assert_array_equal(default_edges(-0.1, 1.0, 1.0, "mK"), [-0.5, 0, 0.5, 1.0, 1.5])
+    edges = default_edges(-3.0, 50.0, 1.0, "")
+    assert np.diff(edges)[0] == pytest.approx(0.05)
+    assert edges[0] <= -3 and edges[-1] > 50
+    assert len(default_edges(0.0, 1e9, 1.0, "")) <= 2002
+    assert len(default_edges(0.0, 0.0, 0.0, "K")) >= 2
+
+
+def test_mean_error_and_bias():
+    truth = np.zeros((4, 32, 32))
+    offsets = np.array([1.0, -1.0, 2.0, 0.0])
+    values = evaluate(Mean, truth, truth[:, None] + offsets[:, None, None, None], bright=[True, True, True, False])
+    assert values["mean_error"] == pytest.approx(1.0)
+    assert values["mean_bias"] == pytest.approx(0.5)
+    assert values["faint_mean_error"] == 0
+    noisy = np.random.default_rng(4).normal(0, 3, size=(4, 1, 32, 32))
+    assert evaluate(Mean, truth, noisy, bright=[False] * 4)["faint_rms_error"] == pytest.approx(3, rel=0.05)
+    assert np.isnan(evaluate(Mean, truth, noisy)["faint_rms_error"])
+
+
+def test_a_calibrated_generator():
+    # Truth and realisations are one signal plus independent noise of the same power.
+    rng = np.random.default_rng(5)
+    n, R = 20, 16
+    signal = rng.normal(size=(n, 1, 32, 32))
+    draws = signal + 0.5 * rng.normal(size=(n, R + 1, 32, 32))
+    setting = Setting((32, 32), CELL, large_scale_k=9.0)
+    values = evaluate(Realisations, draws[:, 0], draws[:, 1:], setting)
+    assert values["spread_over_error"] == pytest.approx(1.0, abs=0.01)
+    # r of the mean: 1 / sqrt((1 + 0.25) (1 + 0.25 / R))
+    assert values["r_mean_large_scales"] == pytest.approx(1 / np.sqrt(1.25 * (1 + 0.25 / R)), abs=0.01)
+    sure = signal + 0.1 * rng.normal(size=(n, R, 32, 32))
+    assert evaluate(Realisations, draws[:, 0], sure, setting)["spread_over_error"] == pytest.approx(0.2, abs=0.02)
+
+
+def test_one_realisation_says_nothing_of_the_mean():
+    values = evaluate(Realisations, np.ones((2, 32, 32)), np.ones((2, 1, 32, 32)))
+    assert np.isnan(values["r_mean_large_scales"]) and np.isnan(values["spread_over_error"])
+
+
+def test_bootstrap_error_of_a_mean():
+    x = np.random.default_rng(6).normal(0, 2.0, size=200)
+    errors = bootstrap(lambda i: {"mean": x[i].mean(), "both": np.array([x[i].mean(), np.nan])}, 200, resamples=2000)
+    assert errors["mean"] == pytest.approx(2.0 / np.sqrt(200), rel=0.15)
+    assert errors["both"][0] == pytest.approx(errors["mean"]) and np.isnan(errors["both"][1])
+    assert errors["mean"] == bootstrap(lambda i: {"mean": x[i].mean()}, 200, resamples=2000)["mean"]
+
+
+def test_bootstrap_of_one_simulation_has_no_error():
+    assert np.isnan(bootstrap(lambda i: {"mean": 1.0}, 1, resamples=10)["mean"])
+
+
+def test_ratio_and_average_keep_quiet_about_nothing():
+    assert np.isnan(ratio(1.0, 0.0)) and np.isnan(average([np.nan])) and average([1.0, np.nan, 3.0]) == 2.0
+
+
+def test_names_of_numbers_and_curves_are_not_shared():
+    keys = [key for cls in statistics() for key in (*cls.numbers, *cls.curves, *cls.scatter)]
+    assert len(keys) == len(set(keys))
