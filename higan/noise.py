@@ -85,7 +85,7 @@ def noise_field(
 
 
 def _keys(seed: int, rows: np.ndarray, realisations: np.ndarray, level: int) -> np.ndarray:
-    key = np.full(rows.shape, np.uint64(int(seed) & 0xFFFFFFFFFFFFFFFF))
+    key: np.ndarray = np.full(rows.shape, np.uint64(int(seed) & 0xFFFFFFFFFFFFFFFF))
     with np.errstate(over="ignore"):
         for part in (rows, realisations, np.full(rows.shape, level)):
             key = _mix(key * np.uint64(3) + _GOLDEN) ^ part.astype(np.int64).view(np.uint64)

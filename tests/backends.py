@@ -13,6 +13,7 @@ from tests import tiny
 
 OBJECTIVES = ("minimax", "nonsaturating", "lsgan", "hinge", "wgan-gp", "relativistic", "none")
 PENALISED = ("relativistic", "wgan-gp")
+LOWER = -0.1  # physical bound of the generated maps, in scaled space
 STEPS = 3
 
 
@@ -97,7 +98,7 @@ def gradients(checkpoint):
     }
 
 
-def training_step(objective, ndim=2, widths=(4, 8), **changes):
+def training_step(objective, ndim=2, **changes):
     """The compiled step of a tiny pair of networks."""
     from higan.adversarial import objectives
     from higan.adversarial.step import Step, StepConfig
@@ -105,19 +106,18 @@ def training_step(objective, ndim=2, widths=(4, 8), **changes):
     from higan.networks.discriminator import build_discriminator
     from higan.painting.painter import build_model
 
-    widths = list(widths)
-    card = tiny.card(ndim=ndim, widths=widths)
+    card = tiny.card(ndim=ndim)
     adversary = None if objective == "none" else objectives.objective(objective)
     discriminator = None
     if adversary is not None:
         discriminator = build_discriminator(
-            DiscriminatorConfig(widths=widths, embedding=8), ndim=ndim, n_inputs=1, n_outputs=1, n_parameters=2, seed=2
+            DiscriminatorConfig(widths=[4, 8], embedding=8), ndim=ndim, n_inputs=1, n_outputs=1, n_parameters=2, seed=2
         )
-    options = dict(pixel="l1", pixel_weight=0.5, r1=0.1, r2=0.2, interpolated=10.0, lower=(-0.1,), upper=(np.inf,))
+    options = dict(pixel="l1", pixel_weight=0.5, r1=0.1, r2=0.2, interpolated=10.0, lower=(LOWER,))
     return Step(build_model(card, seed=1), discriminator, StepConfig(objective=adversary, **{**options, **changes}))
 
 
-def training_batch(step, shape=(8, 8), size=3, levels=2):
+def training_batch(step, shape=(8, 8), size=3):
     """A batch of numbers without structure."""
     from higan.noise import noise_field
 
@@ -129,26 +129,69 @@ def training_batch(step, shape=(8, 8), size=3, levels=2):
         "interpolation": rng.random(size, dtype=np.float32),
         "noise": [
             noise_field([n >> level for n in shape], 2, seed=1, rows=step * size + np.arange(size), level=level)
-            for level in range(levels)
+            for level in range(2)
         ],
     }
 
 
-def step_of(objective):
-    """Step, first number and levels: both penalties at two resolutions; the other objectives, as compiling takes its
-    time, at one and between penalties."""
+W = np.array([0.6, -0.3], "float32")  # a linear discriminator's weights of the map and of its condition
+
+
+def linear_discriminator(scales=1):
+    """D = w·(map, field) in each cell, at every scale."""
+    import keras
+
+    inputs = [keras.Input((None, None, 1), name="maps"), keras.Input((None, None, 1), name="fields")]
+    layer = keras.layers.Conv2D(1, 1, use_bias=False, name="linear")
+    logits = [layer(keras.layers.Concatenate()(inputs)) for _ in range(scales)]
+    model = keras.Model(inputs, logits)
+    layer.set_weights([W.reshape(1, 1, 2, 1)])
+    return model
+
+
+def linear_generator():
+    """G = g·field, g = 2."""
+    import keras
+
+    fields = keras.Input((None, None, 1), name="fields")
+    layer = keras.layers.Conv2D(1, 1, use_bias=False, name="linear")
+    model = keras.Model([fields], layer(fields))
+    layer.set_weights([np.full((1, 1, 1, 1), 2.0)])
+    return model
+
+
+def linear_step(objective, scales=1, **changes):
+    """A step of two linear networks, whose gradients are known; without a pixel loss."""
+    from higan.adversarial import objectives
+    from higan.adversarial.step import Step, StepConfig
+
+    adversary = None if objective == "none" else objectives.objective(objective)
+    discriminator = None if adversary is None else linear_discriminator(scales)
+    return Step(linear_generator(), discriminator, StepConfig(**{"objective": adversary, **changes}))
+
+
+def linear_batch(shape=(4, 4), n=3, seed=0):
+    """A batch for them."""
+    rng = np.random.default_rng(seed)
+    batch = {name: rng.normal(1.0, 1.0, size=(n, *shape, 1)).astype("float32") for name in ("maps", "fields")}
+    return {**batch, "interpolation": rng.random(n, dtype=np.float32)}
+
+
+def first_steps(objective):
+    """A step and a few batches: of both networks with their penalties or, as compiling takes its time, linear ones."""
     if objective in PENALISED:
-        return training_step(objective), 0, 2
-    return training_step(objective, widths=[4], penalty_every=100), 1, 1
+        return training_step(objective), [training_batch(i) for i in range(STEPS)]
+    step = linear_step(objective, pixel_weight=0.5, lower=(LOWER,))
+    return step, [linear_batch(seed=i) for i in range(STEPS)]
 
 
 def losses(objective):
     """Losses and penalties of the first steps, by name."""
-    step, first, levels = step_of(objective)
+    step, batches = first_steps(objective)
     state = step.initial_state()
     found = {}
-    for i in range(first, first + STEPS):
-        state, values = step(state, training_batch(i, levels=levels), i, (1e-3, 1e-3), 0.9)
+    for i, batch in enumerate(batches):
+        state, values = step(state, batch, i, (1e-3, 1e-3), 0.9)
         for name, value in values.items():
             found.setdefault(name, []).append(float(host(value)))
     return {name: np.array(values) for name, values in found.items()}

@@ -181,7 +181,7 @@ def test_find(folder, tmp_path, monkeypatch):
     assert find_checkpoint("eor-small") == shipped / "eor-small"
     with pytest.raises(CheckpointError, match=r"^eor is no folder, nor the name of .*\(eor-large, eor-small\)\. Give"):
         find_checkpoint("eor")
-    with pytest.raises(CheckpointError, match="has no card.json: it is not a checkpoint"):
+    with pytest.raises(CheckpointError, match=r"has no card\.json: it is not a checkpoint"):
         find_checkpoint(tmp_path)
 
 

@@ -205,12 +205,13 @@ def test_gradients_are_slopes(emulator, gradients):
         direction = rng.normal(size=arguments[i].shape)
         moved = []
         for sign in (1, -1):
-            # Steps of 1e-2: float32 rounds the sum by some 1e-3, kinks of the rectifiers cost as much.
+            # Steps of 3e-4: larger ones leave the straight part where pixel norm divides by weak features, smaller
+            # ones drown in float32's rounding, which is 1 % of these slopes.
             changed = list(arguments)
-            changed[i] = (arguments[i] + sign * 1e-2 * direction).astype("float32")
+            changed[i] = (arguments[i] + sign * 3e-4 * direction).astype("float32")
             moved.append(value(*changed))
-        slope = (moved[0] - moved[1]) / 2e-2
-        assert (gradients[name] * direction).sum() == pytest.approx(slope, rel=0.05, abs=0.3), name
+        slope = (moved[0] - moved[1]) / 6e-4
+        assert (gradients[name] * direction).sum() == pytest.approx(slope, rel=0.05, abs=0.05), name
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

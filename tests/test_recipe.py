@@ -62,7 +62,7 @@ def test_bad_values(values, message):
 def test_a_good_recipe(tmp_path):
     recipe = load_recipe(tiny.recipe_toml(tmp_path / "tiny.toml", "maps.h5"))
     assert recipe == Recipe.model_validate(tiny.RECIPE)
-    assert recipe.objective.name == "relativistic" and recipe.objective.penalty_every == 2
+    assert recipe.objective.name == "relativistic" and recipe.objective.penalty_every == 1
     assert recipe.generator.stride == 2 and recipe.training.discriminator_learning_rate is None
     # What is printed can be given again.
     assert validate_recipe(recipe.model_dump(mode="json")) == recipe

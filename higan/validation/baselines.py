@@ -38,6 +38,16 @@ from higan.validation.power_spectrum import spectra, wavenumbers
 from higan.validation.statistic import ratio
 
 FORMAT, FORMAT_VERSION = "higan-baselines", 1
+COEFFICIENTS = (
+    "transfer",
+    "amplitude",
+    "power",
+    "mean",
+    "input_mean",
+    "correlation",
+    "input_quantiles",
+    "output_quantiles",
+)
 FIT_CELLS = 1 << 20  # of a simulation: quantiles and spectra need no more
 
 # Finer towards the ends, where distributions have tails.
@@ -270,7 +280,7 @@ class Baselines:
                     str(attrs["length_units"]),
                     float(attrs["floor"]),
                     int(attrs["simulations"]),
-                    {name: data[()] for name, data in file["coefficients"].items()},
+                    {name: file[f"coefficients/{name}"][()] for name in COEFFICIENTS},
                 )
         except (OSError, KeyError, RuntimeError) as error:
             raise CheckpointError(f"{path} cannot be read as baselines ({error}). Fit them again.") from error

@@ -90,7 +90,7 @@ def test_parameters_without_a_range(info, message):
 def test_fewer_training_simulations():
     parts = Split(np.arange(6), np.array([6]), np.array([7]))
     assert loop._limit(parts, 2).train.tolist() == [0, 1] and loop._limit(parts, 2).test.tolist() == [7]
-    with pytest.raises(TrainingError, match="data.simulations is 9, but there are 6"):
+    with pytest.raises(TrainingError, match=r"data\.simulations is 9, but there are 6"):
         loop._limit(parts, 9)
 
 
@@ -106,6 +106,14 @@ def test_learning_rates():
     assert loop._rates(cosine, 0) == (2.0, 1.0)
     np.testing.assert_allclose(loop._rates(cosine, 50), (1.0, 0.5))
     assert 0 < loop._rates(cosine, 99)[0] < 1e-3
+
+
+def test_weight_of_the_pixel_loss():
+    assert loop._pixel_weight(tiny.recipe(objective={"pixel_weight": 2.0}), 7) == 2.0
+    recipe = tiny.recipe(
+        objective={"pixel_weight": 2.0, "pixel_weight_final": 0.5}, training={"maps": 1000, "batch_size": 10}
+    )
+    np.testing.assert_allclose([loop._pixel_weight(recipe, step) for step in (0, 50, 100)], [2.0, 1.25, 0.5])
 
 
 def test_half_life_of_the_average():

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 from keras import ops, tree
 
-from higan.adversarial import objectives
-from higan.adversarial.step import Step, StepConfig, adam
+from higan.adversarial.step import adam
 from tests import backends
 from tests.adversarial.test_objectives import FORMULAS
+from tests.backends import W, linear_batch, linear_step
 
 
 def numbers(values):
@@ -60,24 +60,25 @@ def first_losses():
 @pytest.mark.parametrize("name", backends.OBJECTIVES)
 def test_losses_are_those_of_the_networks(name, first_losses):
     """The first step's losses from the networks called by hand and the papers' formulas."""
-    step, first, levels = backends.step_of(name)
-    batch = backends.training_batch(first, levels=levels)
-    raw = backends.host(step.generator([batch["fields"], batch["parameters"], *batch["noise"]]))
+    step, batches = backends.first_steps(name)
+    batch = batches[0]
+    condition = [batch[key] for key in ("fields", "parameters") if key in batch]
+    raw = backends.host(step.generator([*condition, *batch.get("noise", [])]))
     found = {key: values[0] for key, values in first_losses[name].items()}
     assert found["pixel"] == pytest.approx(np.abs(raw - batch["maps"]).mean(), rel=1e-5)
     if name == "none":
         assert set(found) == {"pixel"}
         return
-    fake = np.maximum(raw, -0.1)
+    fake = np.maximum(raw, backends.LOWER)
     assert (fake != raw).any()
     logits = [
-        [backends.host(x) for x in tree.flatten(step.discriminator([maps, batch["fields"], batch["parameters"]]))]
+        [backends.host(x) for x in tree.flatten(step.discriminator([maps, *condition]))]
         for maps in (batch["maps"], fake)
     ]
     for key, formula in zip(("discriminator", "generator"), FORMULAS[name], strict=True):
         expected = np.mean([formula(real, fake).mean() for real, fake in zip(*logits, strict=True)])
         assert found[key] == pytest.approx(expected, rel=1e-4, abs=1e-6)
-    penalties = {"wgan-gp": {"gradient_penalty"}, "relativistic": {"r1", "r2"}}.get(name, set())
+    penalties = {"gradient_penalty"} if name == "wgan-gp" else {"r1", "r2"}
     assert set(found) == {"pixel", "generator", "discriminator"} | penalties
 
 
@@ -94,38 +95,6 @@ def test_jax_gives_the_same_losses(name, first_losses, jax_results):
 
 
 # -- a discriminator whose gradients are known ---------------------------------------------------------------
-
-W = np.array([0.6, -0.3], "float32")  # weights of the map and of its condition
-
-
-def linear_discriminator(scales=1):
-    """D = w·(map, field) in each cell, at every scale."""
-    inputs = [keras.Input((None, None, 1), name="maps"), keras.Input((None, None, 1), name="fields")]
-    layer = keras.layers.Conv2D(1, 1, use_bias=False, name="linear")
-    logits = [layer(keras.layers.Concatenate()(inputs)) for _ in range(scales)]
-    model = keras.Model(inputs, logits)
-    layer.set_weights([W.reshape(1, 1, 2, 1)])
-    return model
-
-
-def linear_generator():
-    """G = g·field, g = 2."""
-    fields = keras.Input((None, None, 1), name="fields")
-    layer = keras.layers.Conv2D(1, 1, use_bias=False, name="linear")
-    model = keras.Model([fields], layer(fields))
-    layer.set_weights([np.full((1, 1, 1, 1), 2.0)])
-    return model
-
-
-def linear_batch(shape, n=3):
-    rng = np.random.default_rng(0)
-    batch = {name: rng.normal(1.0, 1.0, size=(n, *shape, 1)).astype("float32") for name in ("maps", "fields")}
-    return {**batch, "interpolation": rng.random(n, dtype=np.float32)}
-
-
-def linear_step(name, scales=1, **changes):
-    options = dict(objective=objectives.objective(name), pixel_weight=0.0)
-    return Step(linear_generator(), linear_discriminator(scales), StepConfig(**{**options, **changes}))
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (8, 16)])
@@ -175,10 +144,12 @@ def test_gradient_of_the_generator():
     """-mean D(G(x)) + 3 mean |G - map|: the gradient with respect to g is -w mean x + 3 mean x sign(G - map)."""
     step = linear_step("wgan-gp", pixel="l1", pixel_weight=3.0, beta1=0.5)
     batch = linear_batch((4, 4))
-    state, _ = step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)
     x = batch["fields"].astype(float)
-    expected = -W[0] * x.mean() + 3 * (x * np.sign(2 * x - batch["maps"])).mean()
-    assert backends.host(state["generator_m"][0]).item() == pytest.approx(0.5 * expected, rel=1e-4)
+    for weight in (3.0, 0.5):
+        # The weight of the configuration, or the step's own.
+        state, _ = step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9, *([] if weight == 3.0 else [weight]))
+        expected = -W[0] * x.mean() + weight * (x * np.sign(2 * x - batch["maps"])).mean()
+        assert backends.host(state["generator_m"][0]).item() == pytest.approx(0.5 * expected, rel=1e-4)
 
 
 def test_bounds_let_the_gradient_through():
@@ -241,15 +212,20 @@ def test_discriminator_learns_to_tell_and_the_penalty_holds_it():
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="forces XLA on TensorFlow")
-def test_xla_compiles_the_step():
+def test_xla_compiles_the_step(monkeypatch):
     """On a CPU TensorFlow does not use XLA by itself, on a GPU it may."""
     import tensorflow as tf
 
-    step, batch = backends.training_step("relativistic"), backends.training_batch(0)
-    scalars = np.array([1e-3, 1e-3, 0.9, 1.0], dtype=np.float32)
-    compiled = tf.function(step._update(True), jit_compile=True)
-    state, losses = compiled(step.initial_state(), step.backend.to_device({**batch, "scalars": scalars}))
-    plain_state, plain = step(step.initial_state(), batch, 0, (1e-3, 1e-3), 0.9)
+    from higan.adversarial import backend_tensorflow
+
+    batch, found = backends.training_batch(0), []
+    for options in ({}, {"jit_compile": True}):
+        monkeypatch.setattr(
+            backend_tensorflow, "compile_step", lambda step, options=options: tf.function(step, **options)
+        )
+        step = backends.training_step("relativistic")
+        found.append(step(step.initial_state(), batch, 0, (1e-3, 1e-3), 0.9))
+    (plain_state, plain), (state, losses) = found
     assert numbers(losses) == pytest.approx(numbers(plain), rel=1e-4)
     for name in ("generator_m", "discriminator_m"):
         for xla, eager in zip(state[name], plain_state[name], strict=True):

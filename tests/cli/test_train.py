@@ -28,7 +28,7 @@ def trained(map_set, tmp_path_factory):
 
 
 def test_what_a_training_writes(trained, map_set):
-    recipe, run = trained
+    run = trained[1]
     assert {item.name for item in run.iterdir()} == {"recipe.json", "log.jsonl", "figures", "state.h5", "checkpoint"}
     lines = log(run)
     assert [line["maps"] for line in lines] == TICKS

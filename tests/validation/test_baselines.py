@@ -1,5 +1,6 @@
 """Baselines recover the laws they are made for."""
 
+import h5py
 import numpy as np
 import pytest
 
@@ -126,6 +127,10 @@ def test_save_and_load(tmp_path, density, theta):
         np.testing.assert_array_equal(again.paint(name, density[:2], at), baselines.paint(name, density[:2], at))
     with pytest.raises(OutputError, match="exists already"):
         baselines.save(path)
+    with h5py.File(path, "r+") as file:
+        del file["coefficients/mean"]
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        Baselines.load(path)
     path.write_bytes(b"no HDF5")
     with pytest.raises(CheckpointError, match="cannot be read"):
         Baselines.load(path)
