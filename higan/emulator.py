@@ -229,7 +229,7 @@ class Emulator:
         if maps.geometry.ndim != card.ndim:
             raise MapSetError(f"{maps.name} has {maps.geometry.ndim}D maps; {card.name} paints {card.ndim}D ones.")
         for item in card.inputs:
-            check_units(maps, item.field, item.units, card.name)
+            maps.check_units(item.field, item.units, card.name)
             if len(maps.field(item.field).shape) != card.ndim:
                 raise MapSetError(
                     f"{maps.name}: field {item.field!r} has maps of shape {maps.field(item.field).shape}, but "
@@ -286,21 +286,6 @@ def check_seed(seed: Any) -> None:
     """Refuse what is no seed of the noise."""
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
         raise ParameterError(f"seed must be a whole number from 0 to 2^64 - 1, received {seed!r}.")
-
-
-def check_units(maps: MapSet, field: str, units: str, name: str) -> None:
-    """Refuse a map set whose `field` is missing or not in `units` (compared by astropy, so that spelling is free)."""
-    from astropy import units as u
-
-    found = maps.field(field).units
-    try:
-        same = u.Unit(found) == u.Unit(units)
-    except ValueError:
-        same = found == units
-    if not same:
-        raise MapSetError(
-            f"{maps.name}: field {field!r} is in {found or '1'!r}, but {name} takes {units or '1'!r}. Convert it first."
-        )
 
 
 def _outside(values: np.ndarray, p: ParameterCard) -> np.ndarray:

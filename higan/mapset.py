@@ -263,6 +263,21 @@ class MapSet:
             )
         return values
 
+    def check_units(self, name: str, units: str, other: str) -> None:
+        """Refuse a set whose field `name` is missing or not in the `units` of `other`; astropy reads both."""
+        from astropy import units as u
+
+        found = self.field(name).units
+        try:
+            same = u.Unit(found) == u.Unit(units)
+        except ValueError:
+            same = found == units
+        if not same:
+            raise MapSetError(
+                f"{self.name}: field {name!r} is in {found or '1'!r}, but {other} has it in {units or '1'!r}. "
+                "Convert it first."
+            )
+
     def batches(self, name: str, rows: Any = None, size: int | None = None) -> Iterator[np.ndarray]:
         """Maps of field `name`, `size` at a time (64 MiB of them where ``None``), in the order of `rows`."""
         rows = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)

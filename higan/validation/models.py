@@ -67,7 +67,7 @@ def from_emulator(
     """
     card = emulator.card
     emulator.check_mapset(truth)
-    _check_units(truth, card.outputs[0].field, card.outputs[0].units, card.name)
+    truth.check_units(card.outputs[0].field, card.outputs[0].units, card.name)
     columns = {}
     for parameter in card.parameters:
         if parameter.name not in truth.parameter_names:
@@ -127,7 +127,7 @@ def from_map_set(generated: MapSet, truth: MapSet, field: str) -> tuple[Model, n
     >>> model.realisations, rows.tolist(), model.maps(rows).shape
     (1, [0, 1], (2, 1, 4, 4))
     """
-    _check_units(generated, field, truth.field(field).units, truth.name)
+    generated.check_units(field, truth.field(field).units, truth.name)
     if generated.shape != truth.shape:
         raise MapSetError(
             f"{generated.name} has maps of {_by(generated.shape)} cells, {truth.name} of {_by(truth.shape)}. "
@@ -204,21 +204,6 @@ def from_baseline(baselines: Baselines, name: str, truth: MapSet, *, seed: int) 
 
     facts = {"baseline": baselines.describe(name), "fitted on": f"{baselines.simulations} training simulations"}
     return Model(maps, 1, True, facts)
-
-
-def _check_units(maps: MapSet, field: str, units: str, other: str) -> None:
-    """Refuse a field in another unit; astropy compares, so that spelling is free."""
-    from astropy import units as u
-
-    found = maps.field(field).units
-    try:
-        same = u.Unit(found) == u.Unit(units)
-    except ValueError:
-        same = found == units
-    if not same:
-        raise MapSetError(
-            f"{maps.name}: field {field!r} is in {found or '1'!r}, but in {units or '1'!r} for {other}. Convert one."
-        )
 
 
 def _by(shape: tuple[int, ...]) -> str:
