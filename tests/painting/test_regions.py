@@ -14,7 +14,7 @@ def painters():
     return {
         2: tiny.painter(widths=[4, 6, 8]),
         3: tiny.painter(ndim=3, widths=[4, 6]),
-        "deep": tiny.painter(widths=[2, 2, 2, 2, 2]),
+        "deep": tiny.painter(widths=[2, 2, 2, 2]),
     }
 
 
