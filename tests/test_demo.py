@@ -46,9 +46,12 @@ def test_writes_report_metrics_and_figures(demo):
     assert "eor21cm-2d" in result.stdout
 
 
-def test_generated_maps_have_the_power_of_the_truth(demo):
-    metrics = json.loads((demo[0] / "metrics.json").read_text())
-    assert metrics["models"], "metrics.json lists what was compared"
+def test_generated_maps_beat_the_network_trained_for_the_mean(demo):
+    """Where the card says 3.5 % and 45 % of mean |R - 1| on all test maps; the demo has a quarter of them."""
+    models = json.loads((demo[0] / "metrics.json").read_text())["models"]
+    value = {name: model["numbers"]["mean_abs_R_minus_1"]["value"] for name, model in models.items()}
+    assert value["eor21cm-2d"] < 0.06
+    assert value["mean network"] > 5 * value["eor21cm-2d"]
 
 
 def test_memory_stays_below_three_gigabytes(demo):

@@ -23,22 +23,30 @@ def paint():
 
 
 def test_shuffled_parameters_are_noticed(paint):
-    """Parameters exchanged among the held-out simulations make R(k), R_s(k) and r(k) clearly worse."""
+    """Parameters exchanged among the held-out simulations make R_s(k) and r(k) clearly worse.
+
+    Not the pooled R(k): too much power in one simulation makes up for too little in another.
+    """
     truth = MapSet.open(shipped_folder("maps") / "eor21cm-demo.h5")
     result = shuffled_parameters(truth, INPUT, OUTPUT, paint, rows=np.arange(0, len(truth), 2))
     own, shuffled = result["own"], result["shuffled"]
-    assert shuffled["mean_abs_R_minus_1"] > 2 * own["mean_abs_R_minus_1"]
     assert shuffled["median_abs_R_s_minus_1"] > 3 * own["median_abs_R_s_minus_1"]
-    assert shuffled["r_large_scales"] < own["r_large_scales"] - 0.1
+    assert shuffled["r_large_scales"] < own["r_large_scales"] - 0.2
 
 
 @pytest.mark.parametrize("parameter", ["F_STAR10", "ALPHA_STAR", "SIGMA_8"])
-def test_power_responds_to_parameters_as_in_simulations(paint, parameter):
-    """d ln P / d theta follows the one-parameter simulations within 10 %, where that response exceeds its error."""
+def test_power_responds_to_parameters_as_strongly_as_in_simulations(paint, parameter):
+    """d ln P / d theta against that of one-parameter simulations, where that exceeds its error: amplitude within 10 %.
+
+    The amplitude is the slope of the model's response on the truth's over all such bins. Bin by bin the shipped set
+    is too small to tell: its responses have errors of a third of their size and more.
+    """
     truth = MapSet.open(shipped_folder("maps") / "eor21cm-1p.h5")
     response = responses(truth, INPUT, OUTPUT, paint)[parameter]
-    assert response.significant.mean() > 0.5
-    assert response.disagreement() < 0.10
+    at = response.significant
+    assert at.mean() > 0.5
+    slope = (response.model * response.truth)[at].sum() / (response.truth**2)[at].sum()
+    assert abs(slope - 1) < 0.10
 
 
 def test_cards_are_of_the_shipped_maps_simulator():
