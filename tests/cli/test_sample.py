@@ -198,7 +198,7 @@ BAD_SETS = {
     ),
     "units": (
         lambda path: tiny.maps(fields=_fields(density=lambda f: Field(f.array, "Msun / Mpc3"))).save(path),
-        "field 'density' is in 'Msun / Mpc3', but tiny takes '1'",
+        "field 'density' is in 'Msun / Mpc3', but tiny has it in '1'",
     ),
     "nonsense units": (
         lambda path: tiny.maps(fields=_fields(density=lambda f: Field(f.array, "apples"))).save(path),
