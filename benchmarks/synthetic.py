@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from higan.mapset import Field, Geometry, MapSet, MapSetWriter, Parameter
+from higan.mapset import Field, Geometry, MapSet, Parameter
+from higan.mapset_writer import MapSetWriter
 from higan.noise import noise_field
 
 PARAMETERS = [

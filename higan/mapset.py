@@ -4,8 +4,8 @@ A map set lives in one HDF5 file that ``h5py`` alone can read::
 
     /                    attrs: format "higan-maps", format_version, geometry, ndim, simulator, created_by, …
                          for boxes: box_size, box_size_units, periodic, cosmology; redshift; for slabs
-                         thickness
-    /fields/<name>       float32 (n, *shape); attrs: units, long_name
+                         thickness; in painted sets made_from_sha256, of all that the file is made from
+    /fields/<name>       float32 (n, *shape) or (n, *shape, channels); attrs: units, long_name
     /parameters          float64 (n_sim, n_par); attrs: names, units, lower, upper
     /simulation          int32 (n,): the row of /parameters that each map came from
     /seeds, /split       (n_sim,), optional
@@ -19,20 +19,18 @@ other array-like (``numpy.memmap``, plain arrays): see :mod:`higan.sources`.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
-import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from higan.errors import MapSetError, OutputError
+from higan.errors import MapSetError
 
 FORMAT = "higan-maps"
 FORMAT_VERSION = 1
@@ -71,7 +69,7 @@ class Geometry:
         The unit of `cell_size`; ``None`` for that of the box.
     redshift : float, optional
     thickness : float, optional
-        Depth over which a 2D map is averaged, in `box_size_units`.
+        Depth over which a 2D map is averaged, in `length_units`.
     cosmology : mapping
         Background parameters that the simulations share.
     """
@@ -88,7 +86,7 @@ class Geometry:
     cosmology: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def cell(self, shape: Sequence[int]) -> float:
-        """Side of a cell for maps of `shape`, in the unit of the box."""
+        """Side of a cell for maps of `shape`, in `length_units`."""
         if self.cell_size is not None:
             return float(self.cell_size)
         if self.box_size is None:
@@ -97,8 +95,13 @@ class Geometry:
 
     @property
     def length_units(self) -> str:
-        """The unit of `cell` and the inverse of that of k."""
-        return self.cell_size_units or self.box_size_units
+        """The unit of `cell` and `thickness`, and the inverse of that of k."""
+        return (self.cell_size_units if self.cell_size is not None else None) or self.box_size_units
+
+    @property
+    def window(self) -> str | None:
+        """The window that spectra of such maps need: none where they are periodic."""
+        return None if self.periodic else "hann"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +114,7 @@ class Field:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Spatial shape of one map."""
+        """Shape of one map: its spatial axes, then that of its channels where it has any."""
         return tuple(self.array.shape[1:])
 
 
@@ -121,7 +124,8 @@ class MapSet:
     Parameters
     ----------
     fields : mapping of str to Field
-        Each with the same number of maps and the same spatial shape.
+        Each with the same number of maps and the same spatial shape, with or without an axis of channels
+        after it.
     parameters : array_like, shape (n_sim, n_par)
     parameter_info : sequence of Parameter
         One a column of `parameters`.
@@ -181,7 +185,7 @@ class MapSet:
         self.simulator = simulator
         self.simulator_version = simulator_version
         self.created_by = created_by
-        self.extra = {name: np.asarray(values) for name, values in (extra or {}).items()}
+        self.extra = {name: text_array(values) for name, values in (extra or {}).items()}
         self.attributes = dict(attributes or {})
         self._check()
 
@@ -207,12 +211,12 @@ class MapSet:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Spatial shape of a map."""
+        """Shape of a map of the first field: its spatial axes (`geometry.ndim`), then that of its channels."""
         return next(iter(self.fields.values())).shape
 
     @property
     def cell_size(self) -> float:
-        """Side of a cell, in the unit of the box."""
+        """Side of a cell, in `geometry.length_units`."""
         return self.geometry.cell(self.shape)
 
     @property
@@ -235,23 +239,24 @@ class MapSet:
         Parameters
         ----------
         name : str
-        rows : sequence of int, optional
-            Any order, repeats allowed; all of them where ``None``.
+        rows : sequence of int, or of bool, shape (n,), optional
+            Counted from 0, in any order, repeats allowed, or a mask; all of them where ``None``.
         check : bool
             Refuse maps that are not finite.
 
         Raises
         ------
         MapSetError
-            If the field is missing, the file is damaged, or a value is NaN or infinite (the map is named).
+            If the field or a row is missing, the file is damaged, or a value is NaN or infinite (the map is
+            named).
         """
         array = self.field(name).array
-        rows = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
+        rows = self._rows(rows)
         try:
             values = _take(array, rows)
         except (OSError, RuntimeError) as error:
             raise MapSetError(
-                f"{self.name}: field {name!r} cannot be read ({_first_line(error)}). The file is truncated "
+                f"{self.name}: field {name!r} cannot be read ({first_line(error)}). The file is truncated "
                 "or damaged: copy or make it again."
             ) from error
         values = np.asarray(values, dtype=np.float32)
@@ -265,14 +270,8 @@ class MapSet:
 
     def check_units(self, name: str, units: str, other: str) -> None:
         """Refuse a set whose field `name` is missing or not in the `units` of `other`; astropy reads both."""
-        from astropy import units as u
-
         found = self.field(name).units
-        try:
-            same = u.Unit(found) == u.Unit(units)
-        except ValueError:
-            same = found == units
-        if not same:
+        if found != units and not _same_unit(found, units):
             raise MapSetError(
                 f"{self.name}: field {name!r} is in {found or '1'!r}, but {other} has it in {units or '1'!r}. "
                 "Convert it first."
@@ -280,14 +279,14 @@ class MapSet:
 
     def batches(self, name: str, rows: Any = None, size: int | None = None) -> Iterator[np.ndarray]:
         """Maps of field `name`, `size` at a time (64 MiB of them where ``None``), in the order of `rows`."""
-        rows = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
+        rows = self._rows(rows)
         size = size or self._batch_size()
         for start in range(0, len(rows), size):
             yield self.read(name, rows[start : start + size])
 
     def select(self, rows: Any) -> MapSet:
-        """The map set of `rows` alone, in that order; fields stay lazy and simulations keep their numbers."""
-        rows = np.asarray(rows, dtype=np.int64)
+        """The map set of `rows` alone, as of `read`; fields stay lazy and simulations keep their numbers."""
+        rows = self._rows(rows)
         return self._replace(
             fields={
                 name: dataclasses.replace(field, array=_Rows(field.array, rows)) for name, field in self.fields.items()
@@ -312,19 +311,38 @@ class MapSet:
         """Rows of the maps that belong to `simulations`, in the set's order."""
         return np.flatnonzero(np.isin(self.simulation, simulations))
 
-    def content_sha256(self) -> str:
-        """sha256 over parameters, simulation numbers and all fields (by name), as little-endian bytes.
+    def content_sha256(self, fields: Iterable[str] | None = None) -> str:
+        """sha256 over parameters, simulation numbers and `fields` (all; by name), as little-endian bytes.
 
         It depends on the numbers alone: not on compression, chunks, time stamps or HDF5 versions.
         """
         digest = hashlib.sha256()
         digest.update(self.parameters.astype("<f8").tobytes())
         digest.update(self.simulation.astype("<i4").tobytes())
-        for name in sorted(self.fields):
+        for name in sorted(self.fields if fields is None else fields):
             digest.update(name.encode())
             for batch in self.batches(name):
                 digest.update(batch.astype("<f4").tobytes())
         return digest.hexdigest()
+
+    def _rows(self, rows: Any) -> np.ndarray:
+        """`rows` as numbers, those of a mask where it is one; refuse what is not there."""
+        n = len(self)
+        if rows is None:
+            return np.arange(n)
+        rows = np.asarray(rows)
+        if rows.dtype == bool and rows.shape == (n,):
+            return np.flatnonzero(rows)
+        if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+            raise MapSetError(
+                f"{self.name}: rows of type {rows.dtype} and shape {rows.shape} do not choose maps. Give whole "
+                f"numbers from 0 to {n - 1}, or a mask of {n} truth values."
+            )
+        rows = rows.astype(np.int64)
+        outside = rows[(rows < 0) | (rows >= n)]
+        if outside.size:
+            raise MapSetError(f"{self.name} has no map {outside[0]}. Name maps from 0 to {n - 1}.")
+        return rows
 
     def _batch_size(self) -> int:
         return int(np.clip(2**24 // np.prod(self.shape), 1, 256))
@@ -351,6 +369,13 @@ class MapSet:
         n = len(self)
         if n == 0:
             raise MapSetError(f"{self.name} is empty: it holds no maps. Give a set with at least one map.")
+        for name in ("box_size", "cell_size", "redshift", "thickness"):
+            value = getattr(self.geometry, name)
+            if not (value is None or isinstance(value, int | float | np.number)):
+                raise MapSetError(
+                    f"{self.name}: {name!r} is {' '.join(repr(value).split())}, but it is one number that all maps "
+                    "and axes share. Give one."
+                )
         for name, field in self.fields.items():
             dtype = np.dtype(field.array.dtype)
             if not np.issubdtype(dtype, np.floating):
@@ -413,14 +438,13 @@ class MapSet:
         except OSError as error:
             kind = "is truncated or damaged" if "truncated" in str(error) else "is not an HDF5 file"
             raise MapSetError(
-                f"{path} {kind} ({_first_line(error)}). Give a map set made by higan, or copy it again."
+                f"{path} {kind} ({first_line(error)}). Give a map set made by higan, or copy it again."
             ) from error
         try:
             return cls._from_file(file, path)
         except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise MapSetError(
-                f"{path} cannot be read as a map set ({_first_line(error)}). It is damaged or incomplete: "
-                "make it again."
+                f"{path} cannot be read as a map set ({first_line(error)}). It is damaged or incomplete: make it again."
             ) from error
 
     @classmethod
@@ -441,22 +465,22 @@ class MapSet:
             if name not in file:
                 raise MapSetError(f"{path} has no '/{name}'. It is not a complete map set: make it again.")
         table = file["parameters"]
-        names = [_text(value) for value in table.attrs["names"]]
+        names = [text(value) for value in table.attrs["names"]]
         info = [
-            Parameter(name, _text(unit), float(lower), float(upper))
+            Parameter(name, text(unit), float(lower), float(upper))
             for name, unit, lower, upper in zip(
                 names, table.attrs["units"], table.attrs["lower"], table.attrs["upper"], strict=True
             )
         ]
         known = {field.name for field in dataclasses.fields(Geometry)} - {"kind", "cosmology"}
         geometry = Geometry(
-            kind=_text(attrs.get("geometry", "box")),
-            cosmology=json.loads(_text(attrs.get("cosmology", "{}"))),
+            kind=text(attrs.get("geometry", "box")),
+            cosmology=json.loads(text(attrs.get("cosmology", "{}"))),
             **{name: _scalar(attrs[name]) for name in known if name in attrs},
         )
         extra = {name: file[name][()] for name in PER_SIMULATION + PER_MAP if name in file}
         if "split" in extra:
-            extra["split"] = np.array([_text(value) for value in extra["split"]])
+            extra["split"] = np.array([text(value) for value in extra["split"]])
         own = {
             "format",
             "format_version",
@@ -468,16 +492,16 @@ class MapSet:
         }
         return cls(
             {
-                name: Field(data, _text(data.attrs.get("units", "")), _text(data.attrs.get("long_name", name)))
+                name: Field(data, text(data.attrs.get("units", "")), text(data.attrs.get("long_name", name)))
                 for name, data in file["fields"].items()
             },
             table[()],
             info,
             file["simulation"][()],
             geometry,
-            simulator=_text(attrs.get("simulator", "")),
-            simulator_version=_text(attrs.get("simulator_version", "")),
-            created_by=_text(attrs.get("created_by", "")),
+            simulator=text(attrs.get("simulator", "")),
+            simulator_version=text(attrs.get("simulator_version", "")),
+            created_by=text(attrs.get("created_by", "")),
             extra=extra,
             attributes={k: _scalar(v) for k, v in attrs.items() if k not in own | known},
             path=path,
@@ -500,182 +524,14 @@ class MapSet:
             If the file exists or cannot be written.
         """
         like = {name: (field.array.shape[1:], field.units, field.long_name) for name, field in self.fields.items()}
+        from higan.mapset_writer import MapSetWriter
+
         with MapSetWriter(path, self, like, len(self), overwrite=overwrite, compression=compression) as writer:
             step = self._batch_size()
             for start in range(0, len(self), step):
                 rows = np.arange(start, min(start + step, len(self)))
                 writer.write(start, {name: self.read(name, rows) for name in self.fields})
         return Path(path)
-
-
-class MapSetWriter:
-    """Stream maps into a new map-set file that appears whole or not at all.
-
-    Parameters
-    ----------
-    path : path
-        The file; until it is complete the data lie beside it under a hidden name.
-    like : MapSet
-        Where geometry, parameters and simulators come from.
-    fields : mapping of str to (shape, units, long_name)
-    n : int
-        Number of maps.
-    simulation : array of int, shape (n,), optional
-        Those of `like` where not given.
-    extra, attributes : mapping, optional
-        As of :class:`MapSet`; those of `like` where not given.
-    overwrite : bool
-    compression : str, optional
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        like: MapSet,
-        fields: Mapping[str, tuple[Sequence[int], str, str]],
-        n: int,
-        *,
-        simulation: Any = None,
-        extra: Mapping[str, Any] | None = None,
-        attributes: Mapping[str, Any] | None = None,
-        geometry: Geometry | None = None,
-        overwrite: bool = False,
-        compression: str | None = None,
-    ):
-        self.path = Path(path)
-        self._like = like
-        self._fields = fields
-        self._n = n
-        self._simulation = like.simulation if simulation is None else np.asarray(simulation, dtype=np.int32)
-        self._extra = like.extra if extra is None else extra
-        self._attributes = like.attributes if attributes is None else attributes
-        self._geometry = geometry or like.geometry
-        self._compression = compression
-        check_output(self.path, overwrite)
-        self._partial = self.path.with_name(f".{self.path.name}.partial-{os.getpid()}")
-        self._sink: _Sink | None = None
-        self._file: h5py.File | None = None
-
-    def __enter__(self) -> MapSetWriter:
-        with self._writing():
-            self._sink = _Sink(self._partial, "w+b")
-            self._file = h5py.File(self._sink, "w")
-            self._header(self._file)
-        return self
-
-    def write(self, start: int, maps: Mapping[str, np.ndarray]) -> None:
-        """Put `maps`, one array (m, *shape) a field, at rows start … start + m - 1."""
-        assert self._file is not None
-        with self._writing():
-            for name, values in maps.items():
-                self._file["fields"][name][start : start + len(values)] = values
-
-    def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
-        try:
-            if kind is None:
-                assert self._file is not None and self._sink is not None
-                with self._writing():
-                    self._file.close()
-                    self._sink.check()
-                    os.fsync(self._sink.fileno())
-                    self._sink.close()
-                    os.replace(self._partial, self.path)
-        finally:
-            self._discard()
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-            if self._sink is not None and not self._sink.closed:
-                self._sink.check()
-        except (OSError, RuntimeError) as error:
-            self._discard()
-            raise OutputError(
-                f"{self.path} cannot be written ({_reason(error)}). Nothing was left behind: make room, "
-                "or choose another place."
-            ) from error
-
-    def _discard(self) -> None:
-        if self._file is not None:
-            with contextlib.suppress(Exception):
-                self._file.close()
-        if self._sink is not None:
-            self._sink.close()
-        with contextlib.suppress(OSError):
-            self._partial.unlink()
-
-    def _header(self, file: h5py.File) -> None:
-        like, geometry = self._like, self._geometry
-        text = h5py.string_dtype()
-        attrs: dict[str, Any] = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "geometry": geometry.kind,
-            "cosmology": json.dumps(dict(geometry.cosmology)),
-            "simulator": like.simulator,
-            "simulator_version": like.simulator_version,
-            "created_by": like.created_by,
-        }
-        for item in dataclasses.fields(Geometry):
-            value = getattr(geometry, item.name)
-            if item.name not in ("kind", "cosmology") and value is not None:
-                attrs[item.name] = value
-        file.attrs.update({**attrs, **self._attributes})
-        group = file.create_group("fields")
-        for name, (shape, units, long_name) in self._fields.items():
-            options = {"compression": self._compression, "shuffle": True} if self._compression else {}
-            data = group.create_dataset(name, (self._n, *shape), "float32", chunks=(1, *shape), **options)
-            data.attrs.update({"units": units, "long_name": long_name})
-        table = file.create_dataset("parameters", data=like.parameters)
-        table.attrs.create("names", [info.name for info in like.parameter_info], dtype=text)
-        table.attrs.create("units", [info.units for info in like.parameter_info], dtype=text)
-        table.attrs["lower"] = np.array([info.lower for info in like.parameter_info], dtype=np.float64)
-        table.attrs["upper"] = np.array([info.upper for info in like.parameter_info], dtype=np.float64)
-        file.create_dataset("simulation", data=self._simulation)
-        for name, values in self._extra.items():
-            values = np.asarray(values)
-            if values.dtype.kind in "US":
-                file.create_dataset(name, data=[str(value) for value in values], dtype=text)
-            else:
-                file.create_dataset(name, data=values)
-
-
-class _Sink(io.FileIO):
-    """The file that HDF5 writes to, which keeps a failed write to itself until it is asked.
-
-    HDF5 cannot close a file that it cannot flush, and brings the process down when it ends. So after the
-    first failure (a full disc) writes only seem to work, HDF5 closes in peace, and `check` raises what
-    happened.
-    """
-
-    error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        view = memoryview(data).cast("B")
-        done = 0
-        try:
-            while self.error is None and done < len(view):
-                done += super().write(view[done:]) or 0
-        except OSError as error:
-            self.error = error
-        return len(view)
-
-    def check(self) -> None:
-        if self.error is not None:
-            raise self.error
-
-
-def check_output(path: Path, overwrite: bool) -> None:
-    """Refuse an output that exists (unless `overwrite`) or whose folder cannot be written to."""
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder. Give the name of a file.")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist. Make it first.")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{path} cannot be written: no permission in {path.parent}. Choose another place.")
 
 
 class _Rows:
@@ -702,19 +558,35 @@ def _take(array: Any, rows: np.ndarray) -> np.ndarray:
     return values if np.array_equal(unique, rows) else values[inverse]
 
 
-def _text(value: Any) -> str:
+def _same_unit(one: str, other: str) -> bool:
+    """Whether astropy reads one unit in both, littleh among them."""
+    from astropy import units as u
+    from astropy.cosmology import units as cosmology_units
+
+    try:
+        with u.add_enabled_units(cosmology_units):
+            return u.Unit(one) == u.Unit(other)
+    except ValueError:
+        return False
+
+
+def text_array(values: Any) -> np.ndarray:
+    """As an array, its text as str."""
+    values = np.asarray(values)
+    return np.char.decode(values) if values.dtype.kind == "S" else values
+
+
+def text(value: Any) -> str:
+    """Text of HDF5, bytes or str, as str."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _scalar(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode()
-    return value.item() if isinstance(value, np.generic) else value
+    return value.item() if isinstance(value, np.generic | np.ndarray) and value.size == 1 else value
 
 
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or _first_line(error)
-
-
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
     return (str(error).splitlines() or [type(error).__name__])[0]

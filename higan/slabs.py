@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from higan.errors import MapSetError
-from higan.mapset import PER_MAP, PER_SIMULATION, MapSet, MapSetWriter
+from higan.mapset import PER_MAP, PER_SIMULATION, MapSet
+from higan.mapset_writer import MapSetWriter
 from higan.progress import progress
 
 

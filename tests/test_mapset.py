@@ -1,11 +1,10 @@
-import errno
-
 import h5py
 import numpy as np
 import pytest
 
-from higan.errors import MapSetError, OutputError
-from higan.mapset import Field, Geometry, MapSet, MapSetWriter, Parameter
+from higan.errors import MapSetError
+from higan.mapset import Field, Geometry, MapSet, Parameter
+from higan.mapset_writer import MapSetWriter
 
 
 def example(n_sim=4, per_sim=3, shape=(8, 8), seed=0, **changes):
@@ -67,6 +66,64 @@ def test_rows_in_any_order(tmp_path, where):
     assert chosen.simulation.tolist() == [1, 0, 1, 3, 0] and chosen.n_sim == 4
     assert opened.rows_of([1, 3]).tolist() == [3, 4, 5, 9, 10, 11]
     np.testing.assert_array_equal(np.concatenate(list(opened.batches("density", rows, size=2))), values[rows])
+
+
+@pytest.mark.parametrize("where", ["memory", "file"])
+def test_rows_by_a_mask_and_rows_that_are_not_there(tmp_path, where):
+    maps = example()
+    values = maps.read("density")
+    opened = maps if where == "memory" else MapSet.open(maps.save(tmp_path / "maps.h5"))
+    mask = np.arange(12) % 5 == 1
+    np.testing.assert_array_equal(opened.read("density", mask), values[mask])
+    np.testing.assert_array_equal(opened.select(list(mask)).read("density"), values[mask])
+    np.testing.assert_array_equal(next(opened.batches("density", mask)), values[mask])
+    assert opened.read("density", []).shape == (0, 8, 8)
+    for rows, message in (
+        ([0, 100], "no map 100. Name maps from 0 to 11"),
+        ([-1], "no map -1"),
+        (mask[:4], r"of type bool and shape \(4,\) do not choose maps"),
+        ([1.5], "of type float64"),
+        (3, r"of type int64 and shape \(\)"),
+    ):
+        for look in (opened.select, lambda rows: opened.read("density", rows)):
+            with pytest.raises(MapSetError, match=message):
+                look(rows)
+
+
+def test_text_of_bytes_is_text(tmp_path):
+    maps = example(extra={"split": np.array([b"train", b"train", b"validation", b"test"])})
+    assert maps.extra["split"].tolist() == ["train", "train", "validation", "test"]
+    fields = {"density": ((8, 8), "", "")}
+    with MapSetWriter(tmp_path / "maps.h5", maps, fields, 12, extra={"split": np.array([b"test"] * 4)}) as writer:
+        writer.write(0, {"density": maps.read("density")})
+    assert MapSet.open(tmp_path / "maps.h5").extra["split"].tolist() == ["test"] * 4
+
+
+@pytest.mark.parametrize("name", ["box_size", "cell_size", "thickness", "redshift"])
+def test_sizes_are_one_number(tmp_path, name):
+    path = example().save(tmp_path / "maps.h5")
+    with h5py.File(path, "r+") as file:
+        file.attrs[name] = [2.0]
+    assert getattr(MapSet.open(path).geometry, name) == 2.0
+    with h5py.File(path, "r+") as file:
+        file.attrs[name] = [2.0, 4.0]
+    with pytest.raises(MapSetError, match=rf"{name}.* is array\(\[2., 4.\]\), but it is one number") as caught:
+        MapSet.open(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_units_of_length():
+    """Those of the cell where it is given, else of the box that it is computed from."""
+    assert Geometry(box_size=16.0, cell_size_units="kpc").length_units == "Mpc"
+    assert Geometry(cell_size=2.0, cell_size_units="arcsec").length_units == "arcsec"
+    assert Geometry(cell_size=2.0, box_size_units="Mpc/h").length_units == "Mpc/h"
+
+
+def test_units_with_h_are_compared_by_what_they_mean():
+    maps = example(fields={"density": Field(_values(), "littleh solMass / Mpc2")})
+    maps.check_units("density", "Msun littleh / Mpc2", "me")
+    with pytest.raises(MapSetError, match="Convert it first"):
+        maps.check_units("density", "Msun / Mpc2", "me")
 
 
 def test_a_batch_of_boxes_is_small():
@@ -211,48 +268,3 @@ def test_bad_files(bad_file):
     with pytest.raises(MapSetError) as caught:
         MapSet.open(path)
     assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_output_exists(tmp_path):
-    path = tmp_path / "maps.h5"
-    path.write_text("mine")
-    with pytest.raises(OutputError, match=r"exists already.*--overwrite"):
-        example().save(path)
-    assert path.read_text() == "mine"
-    example().save(path, overwrite=True)
-    assert len(MapSet.open(path)) == 12
-
-
-def test_output_cannot_be(tmp_path, monkeypatch):
-    with pytest.raises(OutputError, match="does not exist"):
-        example().save(tmp_path / "nowhere" / "maps.h5")
-    with pytest.raises(OutputError, match="is a folder"):
-        example().save(tmp_path, overwrite=True)
-    monkeypatch.setattr("os.access", lambda *_: False)
-    with pytest.raises(OutputError, match="no permission"):
-        example().save(tmp_path / "maps.h5")
-    assert not list(tmp_path.iterdir())
-
-
-def test_disc_full(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    path = tmp_path / "maps.h5"
-    path.write_text("mine")
-    monkeypatch.setattr(h5py.Dataset, "__setitem__", full)
-    with pytest.raises(OutputError, match="No space left on device"):
-        example().save(path, overwrite=True)
-    assert path.read_text() == "mine" and [item.name for item in tmp_path.iterdir()] == ["maps.h5"]
-
-
-def test_a_writer_that_is_interrupted_leaves_nothing(tmp_path):
-    maps = example()
-    fields = {"density": ((8, 8), "", "")}
-    with (
-        pytest.raises(KeyboardInterrupt),
-        MapSetWriter(tmp_path / "maps.h5", maps, fields, len(maps)) as writer,
-    ):
-        writer.write(0, {"density": maps.read("density", [0, 1])})
-        raise KeyboardInterrupt
-    assert not list(tmp_path.iterdir())

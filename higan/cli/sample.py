@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,14 +33,15 @@ def run(arguments: argparse.Namespace) -> None:
     """Check everything that can be checked without a backend, then paint."""
     from higan.checkpoint import find_checkpoint, load_card
     from higan.errors import ParameterError
-    from higan.mapset import MapSet, check_output
+    from higan.mapset import MapSet
+    from higan.mapset_writer import check_output
 
     check_output(arguments.output, arguments.overwrite)
     for name, value in (("--realisations", arguments.realisations), ("--batch-size", arguments.batch_size)):
         if value is not None and value < 1:
             raise ParameterError(f"{name} must be at least 1, received {value}.")
     folder = find_checkpoint(arguments.checkpoint)
-    if arguments.input.suffix == ".npy":
+    if arguments.input.suffix in (".npy", ".npz"):
         maps = _from_npy(arguments.input, load_card(folder), parse_parameters(arguments.parameters))
     elif arguments.parameters is not None:
         raise ParameterError("--parameters goes with a .npy file: a map set brings its own. Leave it out.")
@@ -50,18 +55,45 @@ def run(arguments: argparse.Namespace) -> None:
     from higan.painting.stream import paint_to_file
 
     emulator = load(folder)
-    paint_to_file(
-        emulator,
-        maps,
-        arguments.output,
-        seed=arguments.seed,
-        realisations=arguments.realisations,
-        batch_size=arguments.batch_size,
-        periodic=False if arguments.no_periodic else None,
-        allow_extrapolation=arguments.allow_extrapolation,
-        overwrite=arguments.overwrite,
-    )
+    with _resumable(arguments.output):
+        paint_to_file(
+            emulator,
+            maps,
+            arguments.output,
+            seed=arguments.seed,
+            realisations=arguments.realisations,
+            batch_size=arguments.batch_size,
+            periodic=False if arguments.no_periodic else None,
+            allow_extrapolation=arguments.allow_extrapolation,
+            overwrite=arguments.overwrite,
+        )
     print(f"{arguments.output}: {len(maps) * arguments.realisations} maps")
+
+
+@contextlib.contextmanager
+def _resumable(output: Path) -> Iterator[None]:
+    """Where the work is ended and a partial stays, say that the same command goes on; SIGTERM ends it in order."""
+    from higan.errors import HiganError
+    from higan.mapset_writer import partial_path
+
+    def end(*_: object) -> None:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = None
+    with contextlib.suppress(ValueError):  # only the main thread may
+        before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except HiganError:
+        raise
+    except BaseException:
+        partial = partial_path(output)
+        if partial.exists():
+            print(f"higan sample: painted maps are kept in {partial}; the same command goes on there.", file=sys.stderr)
+        raise
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def parse_parameters(text: str | None) -> dict[str, float]:
@@ -95,6 +127,10 @@ def _from_npy(path: Path, card: Card, parameters: dict[str, float]) -> MapSet:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise MapSetError(f"{path} cannot be read as a .npy file ({error}).") from error
+    if not isinstance(array, np.ndarray):
+        raise MapSetError(f"{path} is a .npz file, which holds several arrays. Save the maps alone, with numpy.save.")
+    if array.ndim == 0:
+        raise MapSetError(f"{path} holds a single number, but {card.name} takes maps of {card.ndim} dimensions.")
     if array.ndim == card.ndim:
         array = array[None]
     known = [p.name for p in card.parameters]

@@ -1,8 +1,12 @@
-"""Paint a map set of any length into a file, batch by batch: memory does not grow with the number of maps."""
+"""Paint a map set of any length into a file, batch by batch: memory does not grow with the number of maps.
+
+What ends the process, kill -9 included, leaves ``path.partial`` beside the output; the same call goes on there.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import higan
-from higan.mapset import MapSet, MapSetWriter
+from higan.errors import ParameterError
+from higan.mapset import MapSet
+from higan.mapset_writer import MapSetWriter
 from higan.progress import progress
 
 if TYPE_CHECKING:
@@ -31,13 +37,16 @@ def paint_to_file(
 ) -> Path:
     """Paint every map of a map set, map-major over realisations, into a new map set.
 
+    A call that was interrupted is taken up by one of the same maps, and the result is that of one that was
+    not: bit for bit where `batch_size` is the same, else as near as batches of other sizes are.
+
     Parameters
     ----------
     emulator : Emulator
     maps : MapSet
         With the card's input fields, units, cell size and thickness.
     path : path
-        Appears whole or not at all.
+        Appears whole or not at all; unfinished, the maps lie in ``path.partial``.
     seed, realisations, batch_size, allow_extrapolation
         As :meth:`higan.emulator.Emulator.sample`.
     periodic : bool, optional
@@ -51,12 +60,15 @@ def paint_to_file(
     Raises
     ------
     MapSetError, ParameterError, OutputError
-        Nothing is left at `path` then.
+        Nothing is left behind then, neither at `path` nor beside it.
     """
     from higan.emulator import check_seed
 
     card = emulator.card
     check_seed(seed)
+    for name, value in (("realisations", realisations), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise ParameterError(f"{name} must be at least 1, received {value}.")
     emulator.check_mapset(maps)
     names = [p.name for p in card.parameters]
     theta = _parameters(emulator, maps, names, allow_extrapolation)
@@ -75,7 +87,8 @@ def paint_to_file(
     extra |= {name: maps.extra[name][row] for name in ("axis", "slab") if name in maps.extra}
     extra |= {"source_row": row.astype(np.int32), "realisation": draw.astype(np.int32)}
     like = maps.with_created_by(f"higan {higan.__version__}")
-    fields = {item.field: (maps.shape, item.units, item.long_name) for item in card.outputs}
+    shape = maps.shape[: card.ndim]
+    fields = {item.field: (shape, item.units, item.long_name) for item in card.outputs}
     wrap = maps.geometry.periodic if periodic is None else periodic
     with (
         MapSetWriter(
@@ -88,11 +101,15 @@ def paint_to_file(
             attributes=attributes,
             geometry=dataclasses.replace(maps.geometry, periodic=wrap),
             overwrite=overwrite,
+            made_from=_digest(emulator, maps),
         ) as writer,
-        progress("painting", n) as advance,
+        progress("painting", n, done=n - int(writer.left.sum())) as advance,
     ):
         for start in range(0, n, size):
+            # Whole batches, so that each map is painted beside the same ones as without an interruption.
             index = np.arange(start, min(start + size, n))
+            if not writer.left[index].any():
+                continue
             # A batch is always full: a backend that compiles by shape would compile the last one anew.
             full = np.resize(index, size) if n > size else index
             fields_in = np.stack([maps.read(item.field, row[full]) for item in card.inputs], axis=-1)
@@ -100,14 +117,19 @@ def paint_to_file(
                 fields_in, theta[row[full]], seed=seed, rows=row[full], realisations=draw[full], periodic=wrap
             )
             writer.write(start, {item.field: painted[: len(index), ..., i] for i, item in enumerate(card.outputs)})
-            advance(len(index))
+            advance(int(writer.left[index].sum()))
     return Path(path)
+
+
+def _digest(emulator: Emulator, maps: MapSet) -> str:
+    """sha256 over what the maps are made from: the checkpoint's card, the sha256 of its weights, the input fields."""
+    digest = hashlib.sha256(emulator.card.model_dump_json().encode())
+    digest.update(maps.content_sha256(item.field for item in emulator.card.inputs).encode())
+    return digest.hexdigest()
 
 
 def _parameters(emulator: Emulator, maps: MapSet, names: list[str], allow_extrapolation: bool) -> np.ndarray:
     """Parameters of every map, (n, n_par), in the card's order; those the generator does not know are left out."""
-    from higan.errors import ParameterError
-
     for name in names:
         if name not in maps.parameter_names:
             raise ParameterError(

@@ -95,7 +95,11 @@ def camels(
     names = list(dict.fromkeys([*inputs, *outputs]))
     if isinstance(inputs, str) or isinstance(outputs, str) or not names:
         raise MapSetError('The inputs and outputs of a camels source are lists of fields. Write inputs = ["Mcdm"].')
-    z = f"{float(redshift):.2f}"
+    try:
+        redshift = float(redshift)
+    except (TypeError, ValueError):
+        raise MapSetError(f'The redshift of a camels source is {redshift!r}. Give a number, as "0.00".') from None
+    z = f"{redshift:.2f}"
     fields = {}
     for name in names:
         if name not in FIELDS:
@@ -123,7 +127,7 @@ def camels(
             box_size=25.0,
             box_size_units="Mpc/h",
             periodic=True,
-            redshift=float(redshift),
+            redshift=redshift,
             thickness=5.0,
             cosmology={"h": 0.6711, "Omega_b": 0.049, "n_s": 0.9624},
         ),

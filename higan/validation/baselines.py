@@ -32,7 +32,8 @@ import numpy as np
 import scipy.fft
 
 from higan.errors import CheckpointError, MapSetError, OutputError, ParameterError
-from higan.mapset import MapSet, check_output
+from higan.mapset import MapSet
+from higan.mapset_writer import check_output
 from higan.progress import progress
 from higan.validation.power_spectrum import spectra, wavenumbers
 from higan.validation.statistic import ratio
@@ -134,7 +135,9 @@ class Baselines:
                 own = rows[maps.simulation[rows] == simulation]
                 most = max(1, FIT_CELLS // int(np.prod(maps.shape)))
                 own = own[np.linspace(0, len(own) - 1, min(len(own), most)).round().astype(int)]
-                k, values = _measure(maps.read(input, own), maps.read(output, own), maps.cell_size)
+                k, values = _measure(
+                    maps.read(input, own), maps.read(output, own), maps.cell_size, maps.geometry.window
+                )
                 for name, value in values.items():
                     measured.setdefault(name, []).append(np.atleast_1d(value))
                 advance()
@@ -347,9 +350,9 @@ _METHODS: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def _measure(x: np.ndarray, y: np.ndarray, cell_size: float) -> tuple[np.ndarray, dict[str, Any]]:
+def _measure(x: np.ndarray, y: np.ndarray, cell_size: float, window: str | None) -> tuple[np.ndarray, dict[str, Any]]:
     """What the polynomials are fitted to, for the maps of one simulation."""
-    k, P_xx, P_yy, P_xy = spectra(x, y, cell_size)
+    k, P_xx, P_yy, P_xy = spectra(x, y, cell_size, window)
     P_xx, P_yy, P_xy = P_xx.mean(axis=0), P_yy.mean(axis=0), P_xy.mean(axis=0)
     a, b = x.astype(np.float64).ravel(), y.astype(np.float64).ravel()
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -2,6 +2,10 @@ import errno
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -11,8 +15,11 @@ import higan
 from higan.checkpoint import file_sha256
 from higan.cli import main
 from higan.cli.sample import parse_parameters
+from higan.emulator import Emulator
 from higan.errors import ParameterError
 from higan.mapset import Field, Geometry, MapSet, Parameter
+from higan.mapset_writer import partial_path
+from higan.painting.stream import paint_to_file
 from tests import tiny
 
 PARAMETERS = "BIAS=2.0,T_MEAN=15"
@@ -146,6 +153,161 @@ def test_ends_of_the_range_that_float32_rounds_are_no_extrapolation(tmp_path):
     assert not MapSet.open(tmp_path / "out.h5").attributes["extrapolated"]
 
 
+# -- ended and taken up --------------------------------------------------------------------------------------
+
+# Three of 14 batches are painted, and in the fourth nothing is left of the process.
+KILLED = """
+import os, signal, sys
+from higan.cli import main
+from higan.emulator import Emulator
+
+paint_rows, batches = Emulator.paint_rows, []
+
+def killing(self, *arguments, **options):
+    batches.append(1)
+    if len(batches) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return paint_rows(self, *arguments, **options)
+
+Emulator.paint_rows = killing
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """The rows of every batch that is painted; put an exception or a signal into `batches.end` to end the 4th."""
+    paint_rows = Emulator.paint_rows
+
+    class Batches(list):
+        end = None
+
+    seen = Batches()
+
+    def counting(self, *arguments, **options):
+        seen.append(options["rows"])
+        if seen.end and len(seen) == 4:
+            if isinstance(seen.end, signal.Signals):
+                signal.raise_signal(seen.end)
+            else:
+                raise seen.end
+        return paint_rows(self, *arguments, **options)
+
+    monkeypatch.setattr(Emulator, "paint_rows", counting)
+    return seen
+
+
+def test_killed_and_run_again(painted, checkpoint, map_set, tmp_path, batches):
+    output = tmp_path / "out.h5"
+    options = ["--realisations", "3", "--batch-size", "7"]
+    command = ["sample", checkpoint, "--input", map_set.path, "--output", output, "--seed", "7", *options]
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED, *map(str, command)], cwd=Path(__file__).parents[2], capture_output=True
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr.decode()
+    assert os.listdir(tmp_path) == ["out.h5.partial"]
+    assert sample(checkpoint, map_set.path, output, *options) == 0
+    assert len(batches) == 14 - 3 and batches[0][0] == 21 // 3
+    assert output.read_bytes() == painted.read_bytes() and os.listdir(tmp_path) == ["out.h5"]
+
+
+@pytest.mark.parametrize(
+    ("end", "raised", "code"),
+    [(signal.SIGINT, None, 130), (signal.SIGTERM, SystemExit, 143), (MemoryError("crash"), None, 1)],
+)
+def test_stopped_and_run_again(end, raised, code, painted, checkpoint, map_set, tmp_path, batches, capsys):
+    output = tmp_path / "out.h5"
+    options = ["--realisations", 3, "--batch-size", 7]
+    batches.end, handler = end, signal.getsignal(signal.SIGTERM)
+    if raised:
+        with pytest.raises(SystemExit) as caught:
+            sample(checkpoint, map_set.path, output, *options)
+        assert caught.value.code == code
+    else:
+        assert sample(checkpoint, map_set.path, output, *options) == code
+    assert f"painted maps are kept in {output}.partial; the same command goes on there." in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["out.h5.partial"] and signal.getsignal(signal.SIGTERM) == handler
+    batches.end = None
+    batches.clear()
+    assert sample(checkpoint, map_set.path, output, *options) == 0
+    assert len(batches) == 14 - 3
+    assert output.read_bytes() == painted.read_bytes() and os.listdir(tmp_path) == ["out.h5"]
+
+
+def test_progress_starts_at_what_is_done(checkpoint, map_set, tmp_path, batches, monkeypatch):
+    started = []
+
+    def progress(label, total, done=0):
+        import contextlib
+
+        started.append((total, done))
+        return contextlib.nullcontext(lambda n: started.append(n))
+
+    monkeypatch.setattr("higan.painting.stream.progress", progress)
+    batches.end = KeyboardInterrupt()
+    for _ in range(2):
+        sample(checkpoint, map_set.path, tmp_path / "out.h5", "--batch-size", 5)
+        batches.end = None
+    assert started == [(32, 0), 5, 5, 5, (32, 15), 5, 5, 5, 2]
+
+
+@pytest.mark.parametrize("change", ["seed", "input", "truth", "--no-periodic", "checkpoint", "card", "nothing"])
+def test_another_command_does_not_take_it_up(change, checkpoint, map_set, tmp_path, batches):
+    """Unless it gives the same maps: a field that is not painted from may change."""
+    source, folder = Path(shutil.copy(map_set.path, tmp_path)), shutil.copytree(checkpoint, tmp_path / "tiny")
+    batches.end = KeyboardInterrupt()
+    assert sample(folder, source, tmp_path / "out.h5", "--batch-size", 8) == 130
+    batches.end = None
+    batches.clear()
+    fields = {"input": "density", "truth": "brightness_temp"}
+    if change in fields:
+        with h5py.File(source, "r+") as file:
+            file["fields"][fields[change]][30, 3, 3] += 1
+    elif change == "checkpoint":
+        tiny.save(tiny.card(), shutil.rmtree(folder) or folder, seed=2)
+    elif change == "card":
+        card = json.loads((folder / "card.json").read_text())
+        card["outputs"][0]["scaling"]["shift"] += 1
+        (folder / "card.json").write_text(json.dumps(card))
+    options = ["--no-periodic"] if change == "--no-periodic" else []
+    seed = 8 if change == "seed" else 7
+    assert sample(folder, source, tmp_path / "out.h5", "--batch-size", 8, *options, seed=seed) == 0
+    assert len(batches) == (1 if change in ("truth", "nothing") else 4)
+    assert not partial_path(tmp_path / "out.h5").exists()
+
+
+def test_two_commands_at_once(checkpoint, map_set, tmp_path, batches, monkeypatch, capsys):
+    output, paint_rows = tmp_path / "out.h5", Emulator.paint_rows
+
+    def second(self, *arguments, **options):
+        if len(batches) == 1:
+            assert sample(checkpoint, map_set.path, output) == 2
+            err = capsys.readouterr().err
+            assert err.count("\n") == 1 and f"{output} is being written by another process" in err
+        return paint_rows(self, *arguments, **options)
+
+    monkeypatch.setattr(Emulator, "paint_rows", second)
+    assert sample(checkpoint, map_set.path, output, "--batch-size", 8) == 0
+    assert len(batches) == 4 and os.listdir(tmp_path) == ["out.h5"]
+
+
+def test_outputs_have_the_shape_of_space(tmp_path, emulator, map_set):
+    """The first field of the set, not painted from, has channels."""
+    shear = Field(np.zeros((32, 16, 16, 2), "float32"))
+    maps = map_set._replace(fields={"shear": shear, **map_set.fields})
+    found = MapSet.open(paint_to_file(emulator, maps, tmp_path / "out.h5", seed=7)).read("brightness_temp")
+    expected = MapSet.open(paint_to_file(emulator, map_set, tmp_path / "b.h5", seed=7)).read("brightness_temp")
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("option", ["batch_size", "realisations"])
+def test_numbers_below_one(option, tmp_path, emulator, map_set):
+    for value in (0, -3):
+        with pytest.raises(ParameterError, match=f"{option} must be at least 1, received {value}"):
+            paint_to_file(emulator, map_set, tmp_path / "out.h5", seed=7, **{option: value})
+    assert not list(tmp_path.iterdir())
+
+
 # -- bad input: one sentence, exit code 2, nothing written ---------------------------------------------------
 
 
@@ -251,6 +413,8 @@ def test_bad_map_sets(name, checkpoint, tmp_path, capsys):
         (np.zeros((1, 2, 16, 16), "f4"), ["--parameters", PARAMETERS], "shape (2, 16, 16)"),
         (np.zeros((0, 16, 16), "f4"), ["--parameters", PARAMETERS], "is empty"),
         (np.full((2, 16, 16), np.nan, "f4"), ["--parameters", PARAMETERS], "NaN or infinite values in map 0"),
+        (np.float32(1), ["--parameters", PARAMETERS], "holds a single number, but tiny takes maps of 2 dimensions"),
+        ({"maps": np.zeros((2, 16, 16), "f4")}, ["--parameters", PARAMETERS], "is a .npz file, which holds several"),
         (np.array([{"a": 1}], dtype=object), ["--parameters", PARAMETERS], "cannot be read as a .npy file"),
         (b"numbers", ["--parameters", PARAMETERS], "cannot be read as a .npy file"),
         (None, ["--parameters", PARAMETERS], "cannot be read as a .npy file"),
@@ -260,10 +424,19 @@ def test_bad_arrays(values, options, message, checkpoint, tmp_path, capsys):
     path = tmp_path / "density.npy"
     if isinstance(values, bytes):
         path.write_bytes(values)
+    elif isinstance(values, dict):
+        with open(path, "wb") as file:
+            np.savez(file, **values)
     elif values is not None:
         np.save(path, values, allow_pickle=True)
     assert sample(checkpoint, path, tmp_path / "out.h5", *options) == 2
     refused(capsys, tmp_path, message)
+
+
+def test_several_arrays(checkpoint, tmp_path, capsys):
+    np.savez(tmp_path / "density.npz", maps=np.zeros((2, 16, 16), "f4"))
+    assert sample(checkpoint, tmp_path / "density.npz", tmp_path / "out.h5", "--parameters", PARAMETERS) == 2
+    refused(capsys, tmp_path, "is a .npz file, which holds several arrays. Save the maps alone")
 
 
 @pytest.mark.parametrize(

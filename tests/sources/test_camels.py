@@ -150,3 +150,12 @@ def test_not_finite_names_the_map(cmd):
     _maps(cmd, values)
     with pytest.raises(MapSetError, match="map 33 "):
         open_source(spec(cmd)).read("HI")
+
+
+def test_a_redshift_that_is_no_number(cmd):
+    with pytest.raises(MapSetError, match="redshift of a camels source is 'abc'"):
+        open_source(spec(cmd, redshift="abc"))
+
+
+def test_units_agree_with_those_of_a_card(cmd):
+    open_source(spec(cmd)).check_units("HI", "Msun littleh / Mpc2", "me")
