@@ -12,11 +12,13 @@ code; the networks are built from validated hyperparameters and take arrays of e
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
-import tempfile
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,9 @@ def save_checkpoint(
 ) -> Card:
     """Write a checkpoint folder; it appears whole or not at all.
 
+    An older one is moved aside (to ``.NAME.old``) before the new one takes its place, and is found there if the program
+    is killed between the two.
+
     Parameters
     ----------
     folder : path
@@ -147,35 +152,60 @@ def save_checkpoint(
         If the folder exists (without `overwrite`) or cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and not overwrite:
+    partial, aside = folder.parent / f".{folder.name}.partial", _aside(folder)
+    if folder.is_file():
+        raise OutputError(f"{folder} is a file. Give the name of a folder.")
+    if (folder.exists() or aside.exists()) and not overwrite:
         raise OutputError(f"{folder} exists already. Choose another name, or allow overwriting it.")
-    partial = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        os.chmod(partial, 0o755)
-        with h5py.File(partial / WEIGHTS, "w") as file:
-            for name, values in weights.items():
-                file.create_dataset(name, data=np.asarray(values), compression="gzip", shuffle=True)
+        if aside.exists() and not folder.exists():
+            os.replace(aside, folder)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        write_hdf5(partial / WEIGHTS, weights, compression="gzip", shuffle=True)
         card = card.model_copy(update={"weights_sha256": file_sha256(partial / WEIGHTS)})
         (partial / CARD).write_text(card_json(card), encoding="utf-8")
         if folder.exists():
-            aside = partial.with_name(f"{partial.name}.old")
+            # What lies aside while the folder is in place is what a killed program did not come to remove.
+            shutil.rmtree(aside, ignore_errors=True)
             os.replace(folder, aside)
-            try:
-                os.replace(partial, folder)
-            except OSError:
-                os.replace(aside, folder)
-                raise
-            shutil.rmtree(aside)
-        else:
+        try:
             os.replace(partial, folder)
+        except OSError:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(aside, folder)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error}). Make room, or choose another place.") from error
+        raise OutputError(
+            f"{folder} cannot be written ({error.strerror or error}). Make room, or choose another place."
+        ) from error
     finally:
-        if partial is not None and partial.exists():
-            shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
     return card
+
+
+def write_hdf5(
+    path: Path, arrays: Mapping[str, Any], attributes: Mapping[str, Any] | None = None, **options: Any
+) -> None:
+    """Write arrays as the datasets of a new HDF5 file, `options` as of h5py's ``create_dataset``.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    # Made in memory: HDF5 cannot close a file that a full disc keeps it from flushing, and ends the whole program.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        for name, values in arrays.items():
+            file.create_dataset(name, data=np.asarray(values), **options)
+        file.attrs.update(attributes or {})
+    with open(path, "wb") as disc:
+        disc.write(content.getbuffer())
+        disc.flush()
+        os.fsync(disc.fileno())
 
 
 def card_json(card: Card) -> str:
@@ -186,14 +216,17 @@ def card_json(card: Card) -> str:
 def find_checkpoint(name: str | os.PathLike[str]) -> Path:
     """The folder of a checkpoint: a path, or the name of a shipped one.
 
+    Where an overwriting was killed after it had moved the checkpoint aside, the folder it lies in now.
+
     Raises
     ------
     CheckpointError
         If there is neither; the shipped names are listed.
     """
     path = Path(name)
-    if (path / CARD).is_file():
-        return path
+    for folder in (path, _aside(path)):
+        if (folder / CARD).is_file():
+            return folder
     shipped = shipped_folder(SHIPPED)
     names = sorted(p.name for p in shipped.iterdir() if (p / CARD).is_file()) if shipped.is_dir() else []
     if str(name) in names:
@@ -202,6 +235,11 @@ def find_checkpoint(name: str | os.PathLike[str]) -> Path:
     raise CheckpointError(
         f"{name} {what}, nor the name of a shipped checkpoint ({', '.join(names) or 'none'}). Give one of these."
     )
+
+
+def _aside(folder: Path) -> Path:
+    """Where a checkpoint lies while another takes its place."""
+    return folder.parent / f".{folder.name}.old"
 
 
 def shipped_folder(name: str) -> Path:

@@ -10,19 +10,24 @@ from __future__ import annotations
 
 import difflib
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from higan.checkpoint import Card, ParameterCard, find_checkpoint
-from higan.errors import MapSetError, ParameterError
+from higan.checkpoint import CARD, Card, ParameterCard, find_checkpoint
+from higan.errors import CheckpointError, MapSetError, ParameterError
 from higan.mapset import MapSet
-from higan.painting.painter import Painter
-from higan.painting.regions import paint_maps
+from higan.painting.painter import Painter, receptive_radius
+from higan.painting.regions import check_count, paint_maps
 
 # Cells in a batch by default: 64 maps of 64². More costs memory and gains nothing on a CPU.
 BATCH_CELLS = 1 << 18
+
+
+class ExtrapolationWarning(UserWarning):
+    """Maps were painted for parameters outside the range that the generator was trained on."""
 
 
 def load(checkpoint: str | os.PathLike[str]) -> Emulator:
@@ -36,9 +41,20 @@ def load(checkpoint: str | os.PathLike[str]) -> Emulator:
     Raises
     ------
     CheckpointError
-        If there is none, or it is damaged.
+        If there is none, it is damaged, or its card disagrees with its own network.
     """
-    return Emulator(Painter.load(find_checkpoint(checkpoint)))
+    folder = find_checkpoint(checkpoint)
+    painter = Painter.load(folder)
+    network = painter.card.network
+    # Tiles are laid by these two: with others they would not fit together.
+    for name, expected in (("stride", network.stride), ("receptive_radius", receptive_radius(network))):
+        found = getattr(painter.card, name)
+        if found != expected:
+            raise CheckpointError(
+                f"{folder / CARD} is damaged: {name} is {found}, but its network has {expected}. Get the checkpoint "
+                "again."
+            )
+    return Emulator(painter)
 
 
 class Emulator:
@@ -89,11 +105,12 @@ class Emulator:
         periodic : bool
             Whether opposite sides of a map touch; otherwise it is continued by reflection.
         tile : int, optional
-            Paint in tiles of this side; the result is the same.
+            Paint in tiles of this side, in cells; the result is the same. Where not given, large maps are painted in
+            tiles where that saves memory (:func:`higan.painting.regions.paint_maps`).
         batch_size : int, optional
             Maps at a time.
         allow_extrapolation : bool
-            Take parameters outside the trained range.
+            Take parameters outside the trained range; an :class:`ExtrapolationWarning` names them then.
 
         Returns
         -------
@@ -106,8 +123,13 @@ class Emulator:
         MapSetError
             If a field is missing, has the wrong shape or is not finite.
         ParameterError
-            If a parameter is missing, misnamed, of the wrong length or out of its range.
+            If a parameter is missing, misnamed, of the wrong length or out of its range, or `seed`, `realisations`,
+            `tile` or `batch_size` is no such number.
         """
+        for name, value in (("realisations", realisations), ("tile", tile), ("batch_size", batch_size)):
+            if value is not None:
+                check_count(name, value)
+        check_seed(seed)
         stacked, single = self._fields(fields)
         n = len(stacked)
         theta = self.check_parameters(parameters or {}, n, allow_extrapolation=allow_extrapolation)
@@ -115,9 +137,13 @@ class Emulator:
         if len(rows) != n:
             raise MapSetError(f"rows has {len(rows)} entries for {n} maps. Give one a map.")
         draws = 1 if realisations is None else int(realisations)
-        if draws < 1:
-            raise ParameterError(f"realisations must be at least 1, received {realisations}.")
-        check_seed(seed)
+        for p, values in zip(self.card.parameters, theta.T, strict=True):
+            if _outside(values, p).any():
+                warnings.warn(
+                    f"{self._leaves_range(p, values[_outside(values, p)])}: what is painted there is extrapolated.",
+                    ExtrapolationWarning,
+                    stacklevel=2,
+                )
         size = batch_size or self.default_batch(stacked.shape[1:-1])
         out = np.empty((n * draws, *stacked.shape[1:-1], len(self.card.outputs)), dtype=np.float32)
         for start in range(0, n * draws, size):
@@ -183,7 +209,19 @@ class Emulator:
         return self.painter.paint(fields, parameters, noise)
 
     def noise(self, shape: Sequence[int], *, seed: int, rows: Any, realisations: Any = 0) -> list[np.ndarray]:
-        """The noise that :meth:`sample` draws for periodic maps of `shape`, one array a level, for :meth:`paint`."""
+        """The noise that :meth:`sample` draws for periodic maps of `shape`, one array a level, for :meth:`paint`.
+
+        Parameters
+        ----------
+        shape : sequence of int
+            In cells, multiples of `card.stride` (:meth:`sample` extends other maps to these).
+        seed : int
+        rows, realisations : array_like of int, shape (batch,)
+
+        Returns
+        -------
+        list of array, shape (batch, *shape / 2^level, channels)
+        """
         return self.painter.noise(shape, seed=seed, rows=rows, realisations=realisations)
 
     def check_parameters(
@@ -213,8 +251,7 @@ class Emulator:
                 bad |= _outside(values, p)
             if bad.any():
                 raise ParameterError(
-                    f"parameter {p.name} = {values[bad][0]:g} is outside the range [{p.lower:g}, {p.upper:g}] that "
-                    f"{self.card.name} was trained on. Stay inside, or allow extrapolation explicitly."
+                    f"{self._leaves_range(p, values[bad])}. Stay inside, or allow extrapolation explicitly."
                 )
             columns.append(values)
         return np.stack(columns, axis=1) if columns else np.empty((n, 0))
@@ -249,6 +286,12 @@ class Emulator:
                     f"{maps.name} has a {what} of {received}, but {card.name} was trained on {wanted}. "
                     "Regrid the maps, or train on such maps."
                 )
+
+    def _leaves_range(self, p: ParameterCard, values: np.ndarray) -> str:
+        return (
+            f"parameter {p.name} = {values[0]:g} is outside the range [{p.lower:g}, {p.upper:g}] that "
+            f"{self.card.name} was trained on"
+        )
 
     def _fields(self, fields: Any) -> tuple[np.ndarray, bool]:
         """Fields as (n, *shape, n_inputs), and whether it was a single map."""

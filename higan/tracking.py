@@ -6,7 +6,9 @@ A tracker that fails says so once and is dropped: it never stops a training.
 from __future__ import annotations
 
 import json
+import math
 import os
+import secrets
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +28,7 @@ class Tracker(Protocol):
 
 
 class JsonLines:
-    """One JSON object a line in `path`; when a training resumes, lines beyond its step are cut off."""
+    """One JSON object a line in `path`, null for what is not finite; resuming cuts off lines beyond its step."""
 
     def __init__(self, path: Path, maps: int = 0):
         self.path = path
@@ -45,7 +47,9 @@ class JsonLines:
 
     def metrics(self, values: Mapping[str, float], maps: int) -> None:
         with open(self.path, "a") as file:
-            file.write(json.dumps({"maps": maps, **values}) + "\n")
+            # JSON has no word for NaN and infinity.
+            finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+            file.write(json.dumps({"maps": maps, **finite}, allow_nan=False) + "\n")
 
     def figure(self, name: str, path: Path, maps: int) -> None:
         pass
@@ -58,7 +62,10 @@ class JsonLines:
 
 
 class Wandb:
-    """Weights & Biases; offline needs no account, and ``wandb sync`` uploads later."""
+    """Weights & Biases; offline needs no account, and ``wandb sync`` uploads later (``--append`` if resumed).
+
+    The run's id is kept in `folder`, so that a training that resumes goes on with the same run.
+    """
 
     def __init__(self, folder: Path, name: str, project: str, mode: str, recipe: Mapping[str, Any], resume: bool):
         import wandb
@@ -68,8 +75,8 @@ class Wandb:
             project=project,
             name=name,
             dir=str(folder),
-            id=f"{name}-{os.path.basename(folder)}" if resume else None,
-            resume="allow" if resume else None,
+            id=_run_id(folder / "wandb" / "id", resume),
+            resume="allow",
             mode="offline" if mode == "offline" else "online",
             config=dict(recipe),
             settings=wandb.Settings(silent=True, console="off"),
@@ -89,6 +96,14 @@ class Wandb:
 
     def close(self) -> None:
         self._run.finish()
+
+
+def _run_id(path: Path, resume: bool) -> str:
+    """The id of a wandb run: a new one, or where a training resumes the one it began with."""
+    if not (resume and path.exists()):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(secrets.token_hex(8))
+    return path.read_text()
 
 
 class TensorBoard:

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -162,6 +163,94 @@ def test_a_failure_in_the_middle_leaves_the_old_one(folder, monkeypatch, failing
     monkeypatch.undo()
     assert (load_weights(folder, load_card(folder), SHAPES)["stem/bias"] == 0.5).all()
     assert os.listdir(folder.parent) == ["tiny"]
+
+
+def on_a_full_disc(code, *arguments):
+    """Run `code` in a process whose files end at 4096 bytes; what it printed."""
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+    run = subprocess.run([sys.executable, "-c", limit + code, *map(str, arguments)], capture_output=True, text=True)
+    assert run.returncode == 0, (run.returncode, run.stderr)
+    return run.stdout
+
+
+SAVE = """
+import sys
+from pathlib import Path
+import numpy as np
+from higan.checkpoint import load_card, save_checkpoint
+from higan.errors import OutputError
+folder = Path(sys.argv[1])
+values = np.random.default_rng(0).normal(size=(3, 3, 1, 4) if len(sys.argv) > 2 else (300, 300)).astype("float32")
+"""
+
+
+def test_a_full_disc(folder):
+    """HDF5 ends the program if it may not write all of a file that it has open."""
+    code = """
+for target in (folder, folder.with_name("another")):
+    try:
+        save_checkpoint(target, load_card(folder), {"kernel": values}, overwrite=True)
+    except OutputError as error:
+        print(error)
+"""
+    messages = on_a_full_disc(SAVE + code, folder).splitlines()
+    assert messages == [
+        f"{folder.with_name(name)} cannot be written (File too large). Make room, or choose another place."
+        for name in ("tiny", "another")
+    ]
+    assert os.listdir(folder.parent) == ["tiny"]
+    assert (load_weights(folder, load_card(folder), SHAPES)["stem/bias"] == 0.5).all()
+
+
+@pytest.mark.parametrize("step", ["write_hdf5", "before 1", "before 2", "after 2"])
+def test_a_kill_in_the_middle_loses_nothing(folder, step):
+    """SIGKILL at each step of an overwriting: the old or the new one is found, and the next leaves no debris."""
+    code = """
+import os, signal
+from higan import checkpoint
+def stop(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+replace, calls = os.replace, []
+def counted(source, target):
+    calls.append(target)
+    if sys.argv[2] == f"before {len(calls)}":
+        stop()
+    replace(source, target)
+    if sys.argv[2] == f"after {len(calls)}":
+        stop()
+os.replace = counted
+if sys.argv[2] == "write_hdf5":
+    checkpoint.file_sha256 = stop
+card = load_card(folder).model_copy(update={"name": "new"})
+save_checkpoint(folder, card, {"stem/kernel": values, "stem/bias": np.ones(4)}, overwrite=True)
+"""
+    run = subprocess.run([sys.executable, "-c", SAVE + code, str(folder), step])
+    assert run.returncode == -signal.SIGKILL
+    found = find_checkpoint(folder)
+    card = load_card(found)
+    assert card.name == ("new" if step == "after 2" else "tiny")
+    assert (load_weights(found, card, SHAPES)["stem/bias"] == (1.0 if step == "after 2" else 0.5)).all()
+    with pytest.raises(OutputError, match="exists already"):
+        save_checkpoint(folder, tiny.card(), weights(2.0))
+    save_checkpoint(folder, tiny.card(), weights(2.0), overwrite=True)
+    assert os.listdir(folder.parent) == ["tiny"]
+    assert (load_weights(folder, load_card(folder), SHAPES)["stem/bias"] == 2.0).all()
+
+
+def test_a_failure_after_a_kill_brings_the_old_one_back(folder, monkeypatch):
+    """Where a killed overwriting had moved it aside."""
+    os.replace(folder, folder.with_name(".tiny.old"))
+    monkeypatch.setattr(module, "card_json", lambda card: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save_checkpoint(folder, tiny.card(), weights(2.0), overwrite=True)
+    assert os.listdir(folder.parent) == ["tiny"] and load_card(folder).name == "tiny"
+
+
+def test_a_file_is_not_replaced(tmp_path):
+    (tmp_path / "tiny").write_text("mine")
+    with pytest.raises(OutputError, match=r"tiny is a file\. Give the name of a folder\.$"):
+        save_checkpoint(tmp_path / "tiny", tiny.card(), weights(), overwrite=True)
+    assert os.listdir(tmp_path) == ["tiny"] and (tmp_path / "tiny").read_text() == "mine"
 
 
 def test_a_failure_at_first_leaves_nothing(tmp_path, monkeypatch):

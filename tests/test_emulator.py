@@ -1,9 +1,13 @@
+import json
+import shutil
+import warnings
+
 import numpy as np
 import pytest
 
 import higan
-from higan.emulator import Emulator
-from higan.errors import MapSetError, ParameterError
+from higan.emulator import Emulator, ExtrapolationWarning
+from higan.errors import CheckpointError, MapSetError, ParameterError
 from tests import backends, tiny
 
 THETA = {"BIAS": 2.0, "T_MEAN": 15.0}
@@ -146,11 +150,20 @@ def test_the_ends_of_the_range_are_inside(emulator, density):
 
 def test_extrapolation_must_be_asked_for(emulator, density):
     theta = {"BIAS": 3.5, "T_MEAN": 15.0}
-    maps = emulator.sample(density, theta, seed=1, allow_extrapolation=True)
+    with pytest.warns(ExtrapolationWarning) as caught:
+        maps = emulator.sample(density, theta, seed=1, allow_extrapolation=True)
+    assert [str(item.message) for item in caught] == [
+        "parameter BIAS = 3.5 is outside the range [1, 3] that tiny was trained on: what is painted there is "
+        "extrapolated."
+    ]
+    assert caught[0].filename == __file__
     assert np.isfinite(maps).all()
     assert np.abs(maps - emulator.sample(density, {**theta, "BIAS": 3.0}, seed=1)).max() > 0.01
     with pytest.raises(ParameterError):
         emulator.sample(density, {**theta, "BIAS": np.inf}, seed=1, allow_extrapolation=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ExtrapolationWarning)
+        emulator.sample(density, {**theta, "BIAS": 3.0}, seed=1, allow_extrapolation=True)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "one", None, np.nan])
@@ -162,7 +175,12 @@ def test_bad_seeds(emulator, density, seed):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"realisations": 0}, ParameterError, "realisations must be at least 1, received 0"),
+        ({"realisations": 0}, ParameterError, "realisations must be a whole number of at least 1, received 0"),
+        ({"realisations": 1.5}, ParameterError, r"realisations must be a whole number of at least 1, received 1\.5"),
+        ({"batch_size": -1}, ParameterError, "batch_size must be a whole number of at least 1, received -1"),
+        ({"batch_size": 0}, ParameterError, "batch_size must be a whole number of at least 1, received 0"),
+        ({"tile": -8}, ParameterError, "tile must be a whole number of at least 1, received -8"),
+        ({"tile": 0}, ParameterError, "tile must be a whole number of at least 1, received 0"),
         ({"rows": [0, 1]}, MapSetError, "rows has 2 entries for 5 maps"),
     ],
 )
@@ -228,6 +246,17 @@ def test_other_backends_sample_the_same_maps(backend, checkpoint, request):
     maps = request.getfixturevalue(f"{backend}_results")["sampled"]
     assert maps.shape == (3, 2, 16, 16)
     np.testing.assert_allclose(scaled(maps), scaled(backends.sampled(checkpoint)), atol=1e-4)
+
+
+@pytest.mark.parametrize("key", ["stride", "receptive_radius"])
+def test_a_card_that_disagrees_with_its_network(checkpoint, tmp_path, key):
+    folder = tmp_path / "tiny"
+    shutil.copytree(checkpoint, folder)
+    values = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**values, key: values[key] - 1}))
+    message = rf"card\.json is damaged: {key} is {values[key] - 1}, but its network has {values[key]}\. Get"
+    with pytest.raises(CheckpointError, match=message):
+        higan.load(folder)
 
 
 def test_load_is_offered_by_the_package(checkpoint):

@@ -28,6 +28,13 @@ def test_json_lines(tmp_path):
     assert lines(tmp_path / "log.jsonl") == [{"maps": m, "loss": m / 7} for m in (10, 20, 30)]
 
 
+def test_json_lines_are_json(tmp_path):
+    """Which has no NaN."""
+    log = JsonLines(tmp_path / "log.jsonl")
+    log.metrics({"a": float("nan"), "b": float("-inf"), "c": 1.5}, 10)
+    assert (tmp_path / "log.jsonl").read_text() == '{"maps": 10, "a": null, "b": null, "c": 1.5}\n'
+
+
 def test_resuming_cuts_what_lies_beyond_the_state(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"maps": 10, "a": 1}\n{"maps": 20, "a": 2}\n{"maps": 30, "a": 3}\n{"maps": 20}\n{"maps": 1')
@@ -95,6 +102,23 @@ def test_wandb_offline(tmp_path, picture, monkeypatch):
     (record,) = run.glob("*.wandb")
     assert record.stat().st_size > 0
     assert list(run.rglob("media/images/validation*.png")) and list(run.rglob("*.html"))
+
+
+def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
+    """Resumed, and after a training without wandb; another training in a folder of that name is another run."""
+    pytest.importorskip("wandb")
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    ids = []
+    for folder, resume in (("a/run", False), ("a/run", True), ("a/run", True), ("b/run", True), ("b/run", False)):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        tracker = Wandb(tmp_path / folder, "tiny", "higan", "offline", {"seed": 3}, resume=resume)
+        ids.append(tracker._run.id)
+        tracker.metrics({"loss": 0.5}, 10)
+        tracker.close()
+    assert ids[0] == ids[1] == ids[2] and len(set(ids)) == 3
+    # The id is in the name of what `wandb sync` uploads.
+    assert len(list((tmp_path / "a/run/wandb").glob(f"offline-run-*-{ids[0]}"))) >= 1
 
 
 def test_tensorboard(tmp_path, picture):

@@ -17,20 +17,20 @@ SAMPLE = 16
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("path", metavar="PATH", help="a map set (HDF5) or a checkpoint (folder)")
+    parser.add_argument("path", metavar="PATH", help="a map set (HDF5), or a checkpoint (a folder or a shipped name)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the description."""
     path = Path(arguments.path)
-    if path.is_dir():
-        from higan.checkpoint import describe as describe_checkpoint
+    if path.is_file() or path.suffix in (".h5", ".hdf5"):
+        from higan.mapset import MapSet
 
-        print(describe_checkpoint(path))
+        print(describe(MapSet.open(path)))
         return 0
-    from higan.mapset import MapSet
+    from higan.checkpoint import describe as describe_checkpoint
 
-    print(describe(MapSet.open(path)))
+    print(describe_checkpoint(path))
     return 0
 
 

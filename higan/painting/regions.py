@@ -8,14 +8,16 @@ cut off afterwards. Its noise is looked up by absolute cell.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from higan.errors import ParameterError
 from higan.painting.painter import Painter
 
-# A map of more cells is painted in tiles: it bounds the memory of the features (about 1 kB a cell).
+# A map of more cells is painted in tiles where that helps: the features take about 1 kB a cell.
 LARGEST_WHOLE = 1 << 20
 
 
@@ -43,24 +45,32 @@ def paint_maps(
     periodic : bool
         Whether the map's opposite sides touch; otherwise it is continued by reflection.
     tile : int, optional
-        Side of a tile in cells, rounded up to a multiple of the stride; whole maps where not given, unless they are
-        larger than about a million cells.
+        Side of a tile in cells, rounded up to a multiple of the stride. Where not given, maps are painted whole, but
+        those of more than about a million cells in tiles whose sides are at least twice the margin, if that at least
+        halves the cells painted at once: margins double the work along an axis at most.
 
     Returns
     -------
     array of float32, shape (batch, *shape, n_outputs)
         In physical units. An axis that is no multiple of the stride is extended (wrapped, or reflected), painted and
         cropped.
+
+    Raises
+    ------
+    ParameterError
+        If `tile` is no whole number of at least 1.
     """
+    if tile is not None:
+        check_count("tile", tile)
     shape = fields.shape[1:-1]
     s = painter.card.stride
     extent = [-(-n // s) * s for n in shape]
-    if tile is None and np.prod(extent) > LARGEST_WHOLE:
-        tile = int(np.ceil(LARGEST_WHOLE ** (1 / len(shape)) / 2))
     margin = -(-painter.card.receptive_radius // s) * s
-    sides = [n if tile is None else min(-(-tile // s) * s, n) for n in extent]
-    # A periodic axis that one tile covers needs no margin: the network's own padding wraps it.
-    margins = [0 if periodic and side == n else margin for side, n in zip(sides, extent, strict=True)]
+    if tile is None:
+        sides = _default_sides(extent, s, margin, periodic)
+    else:
+        sides = [min(-(-tile // s) * s, n) for n in extent]
+    margins = _margins(sides, extent, margin, periodic)
     out = np.empty((*fields.shape[:-1], len(painter.outputs)), dtype=np.float32)
     for start in _corners(extent, sides):
         stop = [min(a + side, n) for a, side, n in zip(start, sides, extent, strict=True)]
@@ -79,6 +89,32 @@ def paint_maps(
         place = tuple(slice(a, min(b, n)) for a, b, n in zip(start, stop, shape, strict=True))
         out[:, *place] = painted[:, *inner]
     return out
+
+
+def check_count(name: str, value: Any) -> None:
+    """Refuse what is no whole number of at least 1."""
+    if not (isinstance(value, int | np.integer) and value >= 1):
+        raise ParameterError(f"{name} must be a whole number of at least 1, received {value!r}.")
+
+
+def _default_sides(extent: Sequence[int], s: int, margin: int, periodic: bool) -> list[int]:
+    """Sides of the tiles of a map where none are asked for; those of the map itself where it is painted whole."""
+
+    def painted_at_once(sides: Sequence[int]) -> int:
+        margins = _margins(sides, extent, margin, periodic)
+        return math.prod(side + 2 * m for side, m in zip(sides, margins, strict=True))
+
+    if math.prod(extent) <= LARGEST_WHOLE:
+        return list(extent)
+    least = max(LARGEST_WHOLE ** (1 / len(extent)) / 2, 2 * margin)
+    tiles = [max(1, int(n / least)) for n in extent]
+    sides = [-(-n // (k * s)) * s for n, k in zip(extent, tiles, strict=True)]
+    return sides if 2 * painted_at_once(sides) <= painted_at_once(extent) else list(extent)
+
+
+def _margins(sides: Sequence[int], extent: Sequence[int], margin: int, periodic: bool) -> list[int]:
+    # A periodic axis that one tile covers needs no margin: the network's own padding wraps it.
+    return [0 if periodic and side == n else margin for side, n in zip(sides, extent, strict=True)]
 
 
 def _corners(extent: Sequence[int], sides: Sequence[int]) -> Iterator[tuple[int, ...]]:

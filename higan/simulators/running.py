@@ -3,7 +3,7 @@
 Every finished simulation is a file in the folder ``OUTPUT.parts`` beside the output, named by a digest of all
 it depends on (simulator, version, settings, parameters, seed). A second run takes up the parts that are
 there, whatever ended the first; parts made with other settings have other names and are left alone. At the
-end they are joined into the output, which appears whole, and the folder goes.
+end they are joined into the output, which appears whole, and they go, with the folder if nothing else is there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -25,7 +24,8 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from higan.errors import HiganError, MissingDependencyError, OutputError
-from higan.mapset import Field, Geometry, MapSet, Parameter, check_output
+from higan.mapset import Field, Geometry, MapSet, Parameter
+from higan.mapset_writer import check_output
 from higan.progress import progress
 from higan.simulators.design import Design
 
@@ -140,7 +140,7 @@ def simulate(
         folder.mkdir(exist_ok=True)
     _run(simulator, design, parts, processes, path)
     _joined(simulator, set, design, parts).save(path, overwrite=overwrite)
-    shutil.rmtree(folder, ignore_errors=True)
+    _clear(folder, parts)
     return path
 
 
@@ -295,6 +295,16 @@ def _joined(simulator: Simulator, set: str, design: Design, parts: list[Path]) -
         extra={"seeds": design.seeds, "split": design.split},
         attributes={"set": set, "simulator_settings": json.dumps(dataclasses.asdict(simulator))},
     )
+
+
+def _clear(folder: Path, parts: list[Path]) -> None:
+    """Remove these parts, what killed workers left of them, and the folder if it is empty then."""
+    digests = {part.stem for part in parts}
+    with contextlib.suppress(OSError):
+        for item in folder.iterdir():
+            if item.name.removeprefix(".").partition(".")[0] in digests:
+                item.unlink()
+        folder.rmdir()
 
 
 class _Parts:

@@ -28,6 +28,16 @@ def test_map_set(tmp_path, capsys):
     assert brightness.split()[1:5] == ["mK", f"{values.min():.6g}", "to", f"{values.max():.6g}"]
 
 
+def test_checkpoint(checkpoint, capsys):
+    """A folder, or a shipped name."""
+    for name in (str(checkpoint), "eor21cm-2d"):
+        assert main(["info", name]) == 0
+        assert capsys.readouterr().out.startswith(f"checkpoint  {name.rsplit('/')[-1]}, version 1")
+    assert main(["info", "eor"]) == 2
+    err = capsys.readouterr().err
+    assert "nor the name of a shipped checkpoint (eor21cm-2d" in err and err.count("\n") == 1
+
+
 def test_says_where_values_are_not_finite(capsys, tmp_path):
     from higan.cli.info import describe
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from higan.painting.regions import paint_maps
+from higan.errors import ParameterError
+from higan.painting.regions import _default_sides, paint_maps
 from tests import tiny
 
 # Sums of float32 run in another order in a tile: 1e-4 of a map's scatter, in scaled space.
@@ -55,12 +56,52 @@ def test_tiles_without_a_margin_would_not_be(painters, monkeypatch):
 
 
 def test_large_maps_are_tiled_by_themselves(painters, monkeypatch):
-    whole = paint(painters[2], (48, 64))
+    shape = (16, 420)
+    whole = paint(painters[2], shape)
     calls, paint_host = [], painters[2].paint_host
     monkeypatch.setattr("higan.painting.regions.LARGEST_WHOLE", 32 * 32)
     monkeypatch.setattr(painters[2], "paint_host", lambda *a: calls.append(a[0].shape) or paint_host(*a))
-    np.testing.assert_allclose(paint(painters[2], (48, 64)), whole, atol=TOLERANCE)
-    assert len(calls) == 3 * 4
+    np.testing.assert_allclose(paint(painters[2], shape), whole, atol=TOLERANCE)
+    # A margin of 28 on both sides: 7 tiles of 60, the least that is twice as long as it and shares 420.
+    assert calls == [(2, 16, 60 + 2 * 28, 1)] * 7
+
+
+@pytest.mark.parametrize("periodic", [True, False])
+@pytest.mark.parametrize(
+    ("extent", "tiled"),
+    [
+        ((1024, 1024), False),
+        ((1032, 1032), True),
+        ((4096, 64), False),
+        ((8192, 256), True),
+        ((128, 128, 128), False),
+        ((256, 256, 256), False),
+        ((512, 512, 512), True),
+        ((1024, 160, 160), True),
+    ],
+)
+def test_tiles_cost_no_more_than_they_save(extent, tiled, periodic):
+    """Of the shipped network: stride 8, receptive radius 76. Tiles halve the memory, and double the work an axis."""
+    margin = 80
+    sides = _default_sides(extent, 8, margin, periodic)
+    assert (sides != list(extent)) == tiled and all(side % 8 == 0 for side in sides)
+
+    def margins(sides):
+        return [0 if periodic and side == n else margin for side, n in zip(sides, extent, strict=True)]
+
+    def largest(sides):
+        return np.prod([side + 2 * m for side, m in zip(sides, margins(sides), strict=True)])
+
+    if tiled:
+        assert 2 * largest(sides) <= largest(extent)
+    for n, side, m in zip(extent, sides, margins(sides), strict=True):
+        assert side == n or n + 2 * m * -(-n // side) <= 2 * n
+
+
+@pytest.mark.parametrize("tile", [-8, 0, 8.0, "8"])
+def test_bad_tiles(painters, tile):
+    with pytest.raises(ParameterError, match="tile must be a whole number of at least 1, received "):
+        paint(painters[2], (16, 16), tile=tile)
 
 
 @pytest.mark.parametrize("periodic", [True, False])

@@ -99,6 +99,20 @@ def test_parts_of_other_settings_are_not_used(tmp_path):
     assert maps.shape == (6, 6, 6)
 
 
+def test_a_finished_run_leaves_parts_of_others(tmp_path):
+    output, parts = tmp_path / "boxes.h5", tmp_path / "boxes.h5.parts"
+    with pytest.raises(HiganError):
+        simulate(Fake(trouble="raise"), output=output)
+    kept = sorted(parts.iterdir())
+    (parts / f".{kept[0].name}-1").write_text("half of a part whose worker was killed")
+    simulate(Fake(cells=6), output=output)
+    assert sorted(parts.glob("[!.]*")) == kept
+    # A run with their settings takes up those it asks for, and they go.
+    simulate(Fake(trouble="raise"), output=output, simulations=[0, 1], overwrite=True)
+    left = [item for item in kept if item.exists()]
+    assert len(left) == len(kept) - 2 and parts.exists() == bool(left)
+
+
 @pytest.mark.parametrize(
     ("trouble", "message"),
     [
