@@ -95,7 +95,7 @@ def compare(
     else:
         bright = np.ones(len(simulations), dtype=bool)
     if window == "auto":
-        window = None if truth.geometry.periodic else "hann"
+        window = truth.geometry.window
     units = truth.field(field).units
     setting = Setting(
         shape=truth.shape,

@@ -86,6 +86,9 @@ class OnePoint(Statistic):
         "wasserstein": Number(
             "Wasserstein", "How far cell values have to move, on average, for the distributions to agree.", "{units}"
         ),
+        "empty_share_error": Number(
+            "empty cells", "Share of cells at or below the lowest edge, generated less true: the empty ones.", "%"
+        ),
     }
     curves = {
         "edges": "values at which the CDFs are taken",
@@ -104,6 +107,8 @@ class OnePoint(Statistic):
             "histogram": counts_generated,
             "tails_truth": tails,
             "tails": tails_generated,
+            "empty": (generated <= self.setting.edges[0]).mean(axis=tuple(range(1, generated.ndim))),
+            "empty_truth": (truth <= self.setting.edges[0]).mean(axis=tuple(range(1, truth.ndim))),
         }
 
     def evaluate(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -116,6 +121,7 @@ class OnePoint(Statistic):
         return {
             "D": D,
             "wasserstein": W + float(tails.sum()) / maps,
+            "empty_share_error": float((sums["empty"] - sums["empty_truth"]).sum() / maps),
             "edges": edges,
             "pdf_truth": ratio(true[1:-1], np.diff(edges)),
             "pdf": ratio(generated[1:-1], np.diff(edges)),

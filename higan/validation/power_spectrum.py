@@ -180,6 +180,18 @@ def wavenumbers(shape: Sequence[int], cell_size: float | Sequence[float]) -> np.
     return np.sqrt(squared)
 
 
+def bin_weights(shape: Sequence[int], cell_size: float | Sequence[float] = 1.0) -> scipy.sparse.sparray:
+    """What averages the modes of :func:`numpy.fft.rfftn` of a map of `shape` over bins: a sparse (nk, modes) matrix.
+
+    Examples
+    --------
+    >>> weights = bin_weights((8, 8))
+    >>> weights.shape, bool(np.allclose(weights.sum(axis=1), 1))
+    ((4, 40), True)
+    """
+    return _modes(tuple(shape), _cells(cell_size, len(shape))).weights
+
+
 @statistic("power_spectrum")
 class PowerSpectrum(Statistic):
     """P(k), R(k), R_s(k), T(k) and r(k) of one realisation.
@@ -297,14 +309,14 @@ class _Modes:
         inside = np.flatnonzero((index >= 0) & (index < bins) & (k <= nyquist * (1 + 1e-9)))
         weights = scipy.sparse.csr_array((count[inside], (index[inside], inside)), shape=(bins, k.size))
         total = np.bincount(index[inside], count[inside], bins)
-        self._weights = scipy.sparse.diags_array(1 / total) @ weights
+        self.weights = scipy.sparse.diags_array(1 / total) @ weights
         self.cell_volume = float(np.prod(cells))
-        self.k = self._weights @ k
+        self.k = self.weights @ k
         self.k.flags.writeable = False
 
     def average(self, values: np.ndarray) -> np.ndarray:
         """Mean over the modes of each bin: (n, *transform) to (n, nk)."""
-        return (self._weights @ values.reshape(len(values), -1).T).T
+        return (self.weights @ values.reshape(len(values), -1).T).T
 
 
 @functools.lru_cache(maxsize=4)
@@ -332,24 +344,31 @@ def _transform(maps: np.ndarray, window: str | None) -> np.ndarray:
     if window is None:
         maps -= maps.mean(axis=axes, keepdims=True)
     else:
-        taper = _taper(maps.shape[1:], window)
-        maps -= (maps * taper).sum(axis=axes, keepdims=True) / taper.sum()
-        maps *= taper
+        weights = taper(maps.shape[1:], window)
+        maps -= (maps * weights).sum(axis=axes, keepdims=True) / weights.sum()
+        maps *= weights
     return scipy.fft.rfftn(maps, axes=axes, overwrite_x=True)
 
 
-def _taper(shape: Sequence[int], window: str) -> np.ndarray:
+def taper(shape: Sequence[int], window: str) -> np.ndarray:
+    """A window of :func:`scipy.signal.get_window` for maps of `shape`: the product of one along each axis.
+
+    Examples
+    --------
+    >>> taper((4,), "hann").round(3)
+    array([0.146, 0.854, 0.854, 0.146])
+    """
     import scipy.signal  # takes a second to import, for what periodic maps never need
 
-    taper = np.ones(tuple(shape))
+    product = np.ones(tuple(shape))
     for axis, n in enumerate(shape):
         along = [1] * len(shape)
         along[axis] = n
         # Sampled at cell centres, so that the window is the same seen from either side.
-        taper *= scipy.signal.get_window(window, 2 * n)[1::2].reshape(along)
-    return taper
+        product *= scipy.signal.get_window(window, 2 * n)[1::2].reshape(along)
+    return product
 
 
 def _normalisation(shape: Sequence[int], cell_volume: float, window: str | None) -> float:
-    mean_square = 1.0 if window is None else float((_taper(shape, window) ** 2).mean())
+    mean_square = 1.0 if window is None else float((taper(shape, window) ** 2).mean())
     return cell_volume / (float(np.prod(shape)) * mean_square)

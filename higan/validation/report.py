@@ -180,7 +180,7 @@ def in_words(comparison: Comparison) -> list[str]:
     Examples
     --------
     >>> in_words(comparison)[1]  # doctest: +SKIP
-    'The share of cells below any value differs from the truth by at most 1.2 % (± 0.3).'
+    'The share of cells below any of 61 values differs from the truth by at most 1.2 % (± 0.3); that of …'
     """
     name, result = next(iter(comparison.models.items()))
     numbers = result.numbers
@@ -193,7 +193,8 @@ def in_words(comparison: Comparison) -> list[str]:
         f"The power spectrum of the maps of {name} is off by {share('mean_abs_R_minus_1')} on average over scales, and "
         f"by {share('max_abs_R_minus_1')} where it is worst, at k = {numbers['max_abs_R_minus_1_k'][0]:.2g} "
         f"/{comparison.setting.length_units}.",
-        f"The share of cells below any value differs from the truth by at most {share('D')}.",
+        f"The share of cells below any of {len(comparison.setting.edges)} values differs from the truth by at most "
+        f"{share('D')}; that of cells at or below the lowest of them by {share('empty_share_error')}.",
     ]
     if comparison.bright.any():
         sentences.append(

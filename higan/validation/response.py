@@ -111,13 +111,13 @@ def responses(
     P_truth, P_model = [], []
     reference = truth.read(input, rows[fiducial])
     moves = []
-    k = np.empty(0)
+    k, window = np.empty(0), truth.geometry.window
     for own, parameters in zip(rows, theta, strict=True):
         inputs = truth.read(input, own)
         painted = np.asarray(paint(inputs, np.broadcast_to(parameters, (len(own), len(parameters)))))
-        k, P = power_spectrum(painted, truth.cell_size)
+        k, P = power_spectrum(painted, truth.cell_size, window)
         P_model.append(P)
-        P_truth.append(power_spectrum(truth.read(field, own), truth.cell_size)[1])
+        P_truth.append(power_spectrum(truth.read(field, own), truth.cell_size, window)[1])
         moves.append(not np.allclose(inputs, reference, rtol=1e-4, atol=1e-5))
     found = {}
     for column, info in enumerate(truth.parameter_info):
@@ -216,7 +216,7 @@ def shuffled_parameters(
         for start in range(0, len(rows), size):
             batch, which = rows[start : start + size], index[start : start + size]
             painted = paint(truth.read(input, batch), truth.parameters[simulations[source[which]]])
-            k, *batch_spectra = spectra(truth.read(field, batch), painted, truth.cell_size)
+            k, *batch_spectra = spectra(truth.read(field, batch), painted, truth.cell_size, truth.geometry.window)
             if sums is None:
                 sums = np.zeros((3, len(simulations), len(k)))
             for i, P in enumerate(batch_spectra):

@@ -34,6 +34,15 @@ def test_distances_of_shifted_uniform_distributions():
     assert below["wasserstein"] == pytest.approx(10, abs=0.01)
 
 
+def test_empty_cells():
+    """Cells just above the lowest value, which half of the true ones have: D is blind to them."""
+    truth = np.tile(np.where(np.arange(32) % 2, 0.5, 0.0), (4, 32, 1))
+    generated = np.where(np.arange(32) % 6 == 0, truth + 1e-4, truth)[:, None]
+    values = evaluate(OnePoint, truth, generated)
+    assert values["D"] == 0
+    assert values["empty_share_error"] == pytest.approx(-6 / 32)
+
+
 def test_pdf_is_normalised_and_averages_realisations():
     truth = np.random.default_rng(2).uniform(size=(4, 32, 32))
     generated = np.stack([truth, 0.999 * truth[::-1]], axis=1)
