@@ -88,8 +88,9 @@ def keras_networks(setting: Setting) -> tuple[Any, Any]:
 def keras_step(generator: Any, discriminator: Any) -> Any:
     from higan.adversarial.objectives import objective
     from higan.adversarial.step import Step, StepConfig
+    from higan.scaling import Linear
 
-    config = StepConfig(objective("relativistic"), lower=(LOWER,), upper=(np.inf,), **OBJECTIVE)
+    config = StepConfig(objective("relativistic"), outputs=(Linear(lower=LOWER),), **OBJECTIVE)
     return Step(generator, discriminator, config)
 
 

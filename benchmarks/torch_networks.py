@@ -271,7 +271,8 @@ def check(
             raise ValueError("the networks differ in size")
     config = step.config
     names = ("pixel_weight", "r1", "r2", "penalty_every", "beta1")
-    options = {name: getattr(config, name) for name in names} | {"lower": config.lower[0], "upper": config.upper[0]}
+    lower, upper = (float(config.outputs[0].bound(bound)) for bound in (-np.inf, np.inf))
+    options = {name: getattr(config, name) for name in names} | {"lower": lower, "upper": upper}
     ours, state, worst = Step(generators[0], discriminators[0], options), step.initial_state(), 0.0
     for i, batch in enumerate(batches):
         found = ours(as_tensors(batch), i, (1e-3, 1e-3), 0.9)

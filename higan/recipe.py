@@ -23,6 +23,7 @@ class ScalingConfig(_Table):
     name: str = "linear"
     lower: float | None = None
     upper: float | None = None
+    gap: float | None = None
     floor: float | None = None
     softening: float | None = None
 
@@ -70,6 +71,11 @@ class ObjectiveConfig(_Table):
     pixel_weight_final : float, optional
         Where given, the weight falls to it over the training: the pixel loss teaches the large scales soonest, the
         adversary has the last word on the small ones.
+    margin : float
+        Cells that lie on a physical bound are aimed at so far beyond it by the pixel loss, in scaled space (standard
+        deviations): what the noise does to an empty cell then stays out of sight.
+    spectral_weight : float
+        Of the loss on the power spectrum of the batch (:func:`higan.adversarial.spectrum.spectral_loss`).
     r1, r2 : float
         γ of the zero-centred gradient penalties.
     gradient_penalty : float
@@ -82,6 +88,8 @@ class ObjectiveConfig(_Table):
     pixel: Literal["l1", "l2"] = "l1"
     pixel_weight: float = Field(default=0.5, ge=0)
     pixel_weight_final: float | None = Field(default=None, ge=0)
+    margin: float = Field(default=0.0, ge=0)
+    spectral_weight: float = Field(default=0.0, ge=0)
     r1: float = Field(default=0.02, ge=0)
     r2: float = Field(default=0.02, ge=0)
     gradient_penalty: float = Field(default=10.0, ge=0)

@@ -34,12 +34,16 @@ class Scaling:
         Mean and standard deviation of the transformed training values.
     lower, upper : float, optional
         Physical bounds of the field, in its own units.
+    gap : float
+        Width, in the field's units, of the gap above `lower` in which (next to) no true values lie, as in fields that
+        are either empty or not: what is painted in it is put on `lower`.
     """
 
     shift: float = 0.0
     scale: float = 1.0
     lower: float | None = None
     upper: float | None = None
+    gap: float = 0.0
 
     name: ClassVar[str] = ""
 
@@ -55,12 +59,16 @@ class Scaling:
 
     def inverse(self, y: Any, xp: Any = np) -> Any:
         """Physical values of scaled `y`, within the field's bounds."""
-        return self.bound_physical(self._restore(y * self.scale + self.shift, xp), xp)
+        return self.bound_physical(self.restore(y, xp), xp)
+
+    def restore(self, y: Any, xp: Any = np) -> Any:
+        """Physical values of scaled `y`, wherever they lie."""
+        return self._restore(y * self.scale + self.shift, xp)
 
     def bound_physical(self, x: Any, xp: Any = np) -> Any:
         """Physical `x`, clipped to the field's bounds."""
         if self.lower is not None:
-            x = xp.maximum(x, self.lower)
+            x = xp.where(x < self.lower + self.gap, self.lower, x)
         if self.upper is not None:
             x = xp.minimum(x, self.upper)
         return x
@@ -183,7 +191,7 @@ def fit(
     lower, upper : float, optional
         Physical bounds.
     **constants
-        `floor` of "log", `softening` of "asinh".
+        `gap` above the lower bound; `floor` of "log", `softening` of "asinh".
 
     Raises
     ------
@@ -197,6 +205,8 @@ def fit(
         raise RecipeError(f"Scaling {name!r} cannot be made of {constants}: {error}.") from error
     if lower is not None and upper is not None and lower >= upper:
         raise RecipeError(f"Scaling {name!r}: the lower bound {lower:g} is not below the upper bound {upper:g}.")
+    if raw.gap < 0 or (raw.gap > 0 and lower is None):
+        raise RecipeError(f"Scaling {name!r}: a gap is a width above a lower bound; received {raw.gap:g} and {lower}.")
     count, mean, squares = 0, 0.0, 0.0
     with np.errstate(all="ignore"):
         if lower is not None and np.isnan(raw.forward(np.float64(lower))):

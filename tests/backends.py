@@ -9,11 +9,14 @@ import sys
 
 import numpy as np
 
+from higan.scaling import Linear
 from tests import tiny
 
 OBJECTIVES = ("minimax", "nonsaturating", "lsgan", "hinge", "wgan-gp", "relativistic", "none")
 PENALISED = ("relativistic", "wgan-gp")
 LOWER = -0.1  # physical bound of the generated maps, in scaled space
+OUTPUT = Linear(lower=LOWER)
+MARGIN = 0.25
 STEPS = 3
 
 
@@ -113,17 +116,26 @@ def training_step(objective, ndim=2, **changes):
         discriminator = build_discriminator(
             DiscriminatorConfig(widths=[4, 8], embedding=8), ndim=ndim, n_inputs=1, n_outputs=1, n_parameters=2, seed=2
         )
-    options = dict(pixel="l1", pixel_weight=0.5, r1=0.1, r2=0.2, interpolated=10.0, lower=(LOWER,))
+    options = dict(
+        pixel="l1",
+        pixel_weight=0.5,
+        margin=MARGIN,
+        spectral_weight=0.0 if adversary is None else 0.3,
+        r1=0.1,
+        r2=0.2,
+        interpolated=10.0,
+        outputs=(OUTPUT,),
+    )
     return Step(build_model(card, seed=1), discriminator, StepConfig(objective=adversary, **{**options, **changes}))
 
 
 def training_batch(step, shape=(8, 8), size=3):
-    """A batch of numbers without structure."""
+    """A batch of numbers without structure; many lie on the physical bound."""
     from higan.noise import noise_field
 
     rng = np.random.default_rng(step)
     return {
-        "maps": rng.normal(size=(size, *shape, 1)).astype("float32"),
+        "maps": np.maximum(rng.normal(size=(size, *shape, 1)), LOWER).astype("float32"),
         "fields": rng.normal(size=(size, *shape, 1)).astype("float32"),
         "parameters": rng.uniform(-1, 1, size=(size, 2)).astype("float32"),
         "interpolation": rng.random(size, dtype=np.float32),
@@ -181,7 +193,7 @@ def first_steps(objective):
     """A step and a few batches: of both networks with their penalties or, as compiling takes its time, linear ones."""
     if objective in PENALISED:
         return training_step(objective), [training_batch(i) for i in range(STEPS)]
-    step = linear_step(objective, pixel_weight=0.5, lower=(LOWER,))
+    step = linear_step(objective, pixel_weight=0.5, outputs=(OUTPUT,))
     return step, [linear_batch(seed=i) for i in range(STEPS)]
 
 

@@ -54,6 +54,18 @@ def test_bounds_hold(name, y, lower, width):
     np.testing.assert_allclose(bounded.inverse(bounded.forward(np.float64(inside))), inside, rtol=1e-9)
 
 
+def test_gap():
+    """What is painted in the gap above the lower bound is put on the bound; the rest, and a NaN, stay."""
+    example = scaling.fit("linear", [np.array([0.0, 4.0, 8.0])], lower=0.0, gap=1.5)
+    x = np.array([-1.0, 0.0, 0.1, 1.49, 1.5, 2.0, np.nan], dtype="float32")
+    painted = example.inverse(example.forward(x))
+    np.testing.assert_allclose(painted, [0, 0, 0, 0, 1.5, 2, np.nan], rtol=1e-5)
+    assert painted.dtype == np.float32
+    # Scaled space, in which networks are trained, has no gap.
+    y = example.forward(np.float64(0.1))
+    assert example.bound(y) == y
+
+
 def test_formulas():
     x = np.array([0.5, 1.0, 99.0])
     np.testing.assert_allclose(EXAMPLES["linear"].forward(x), (x - 3) / 2.5)
@@ -121,6 +133,7 @@ def test_dictionary(name):
             lambda: scaling.fit("linear", [np.arange(3.0)], lower=2.0, upper=1.0),
             "lower bound 2 is not below the upper bound 1",
         ),
+        (lambda: scaling.fit("linear", [np.arange(3.0)], gap=1.0), "a gap is a width above a lower bound; received 1"),
         (lambda: scaling.from_dict({"name": "linear", "curve": 1.0}), "'linear' cannot be made of"),
         (lambda: scaling.from_dict({"shift": 1.0}), "no scaling 'None'"),
     ],

@@ -25,6 +25,8 @@ def main(source: str, *metrics: str) -> None:
     for path in metrics:
         report = json.loads(Path(path).read_text())
         model = report["models"][card.name]
+        if model["facts"]["weights sha256"] != card.weights_sha256:
+            raise SystemExit(f"{path} is of other weights than {source}: validate that checkpoint.")
         found["test"] = {
             "maps": report["maps"],
             "simulations": len(report["simulations"]),

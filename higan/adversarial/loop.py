@@ -11,26 +11,31 @@ The run's folder holds::
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from higan import scaling
 from higan.adversarial.batches import Batches, prefetch
 from higan.adversarial.monitor import Monitor
-from higan.checkpoint import Card, FieldCard, ParameterCard, library_versions, save_checkpoint
+from higan.checkpoint import Card, FieldCard, ParameterCard, library_versions, save_checkpoint, write_hdf5
 from higan.errors import MapSetError, OutputError, RecipeError, TrainingError
 from higan.mapset import MapSet, Parameter
 from higan.progress import progress
-from higan.recipe import Recipe
+from higan.recipe import Recipe, validate_recipe
 from higan.split import Split, split
 from higan.tracking import JsonLines, TensorBoard, Trackers, Wandb
+
+if TYPE_CHECKING:
+    from higan.simulators.running import Simulator
 
 STATE, RECIPE, LOG = "state.h5", "recipe.json", "log.jsonl"
 REFRESH = 2.0  # seconds between looks at the losses for the progress line; each waits for the step to end
@@ -91,7 +96,6 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
             seed=recipe.seed,
             dtype=recipe.training.precision,
         )
-    bounds = [[float(s.bound(x)) for s in averaged.outputs] for x in (-np.inf, np.inf)]
     step_function = Step(
         generator,
         discriminator,
@@ -99,13 +103,15 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
             objective=adversary,
             pixel=recipe.objective.pixel,
             pixel_weight=recipe.objective.pixel_weight,
+            margin=recipe.objective.margin,
+            spectral_weight=recipe.objective.spectral_weight,
+            window=maps.geometry.window,
             r1=recipe.objective.r1,
             r2=recipe.objective.r2,
             interpolated=recipe.objective.gradient_penalty,
             penalty_every=recipe.objective.penalty_every,
             beta1=recipe.training.beta1,
-            lower=tuple(bounds[0]),
-            upper=tuple(bounds[1]),
+            outputs=tuple(averaged.outputs),
         ),
     )
 
@@ -189,16 +195,44 @@ def open_maps(recipe: Recipe) -> MapSet:
         from higan.simulators import simulate
         from higan.slabs import slabs
 
-        options = dict(how)
-        thickness = options.pop("thickness_cells", None)
+        simulator, thickness, options = _simulation(how)
         target = Path(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         boxes = target if thickness is None else target.with_name(f"{target.stem}-boxes{target.suffix}")
         if not boxes.exists():
-            simulate(options.pop("simulator"), output=boxes, **options)
+            simulate(simulator, output=boxes, **options)
         if thickness is not None:
             slabs(MapSet.open(boxes), target, thickness)
     return open_source(source)
+
+
+class _Simulate(BaseModel):
+    """The recipe's table [data.simulate]; what is not named here is a setting of the simulator."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    simulator: str
+    set: str = "lh"
+    simulations: int | list[int] | None = None
+    processes: int = 1
+    seed: int | None = None
+    thickness_cells: int | None = None
+
+
+def _simulation(table: dict[str, Any]) -> tuple[Simulator, int | None, dict[str, Any]]:
+    """The simulator, the thickness of slabs and the arguments of `simulate` that [data.simulate] asks for."""
+    from higan.simulators import simulator
+
+    try:
+        asked = _Simulate.model_validate(table)
+        made = simulator(asked.simulator, **(asked.model_extra or {}))
+        made = TypeAdapter(type(made)).validate_python(dataclasses.asdict(made))
+    except ValidationError as error:
+        detail = error.errors()[0]
+        name, received = detail["loc"][0], "" if detail["type"] == "missing" else f", received {detail['input']!r}"
+        raise RecipeError(f"[data.simulate] {name}: {detail['msg']}{received}. Mend it in the recipe.") from error
+    arguments = asked.model_dump(include={"set", "simulations", "processes", "seed"}, exclude_unset=True)
+    return made, asked.thickness_cells, arguments
 
 
 def select_parameters(maps: MapSet, recipe: Recipe) -> MapSet:
@@ -281,8 +315,9 @@ def _check(run: Path, recipe: Recipe, resume: bool) -> None:
     """Refuse a run's folder that is taken, or that this recipe cannot resume."""
     if resume:
         try:
-            before = json.loads((run / RECIPE).read_text())
-        except (OSError, ValueError) as error:
+            # Through the models, so that what a newer version added has its default.
+            before = validate_recipe(json.loads((run / RECIPE).read_text())).model_dump(mode="json")
+        except (OSError, ValueError, RecipeError) as error:
             raise TrainingError(f"{run} holds no training to resume ({error}). Train without --resume.") from error
         now = recipe.model_dump(mode="json")
         changed = [key for key in now if key != "tracking" and now[key] != before.get(key)]
@@ -359,15 +394,19 @@ def _means(losses: list[dict[str, Any]], step: int, backend: Any) -> dict[str, f
 
 
 def _save_state(path: Path, state: Any, step: int, best: float, hours: float, backend: Any) -> None:
+    groups = backend.to_host(state).items()
+    arrays = {f"{name}/{i:04d}": array for name, values in groups for i, array in enumerate(values)}
     partial = path.with_name(f".{path.name}.partial")
-    with h5py.File(partial, "w") as file:
-        for name, arrays in backend.to_host(state).items():
-            for i, array in enumerate(arrays):
-                file.create_dataset(f"{name}/{i:04d}", data=array)
-        file.attrs.update({"step": step, "best": best, "hours": hours})
-    with open(partial, "rb") as written:
-        os.fsync(written.fileno())
-    os.replace(partial, path)
+    try:
+        write_hdf5(partial, arrays, {"step": step, "best": best, "hours": hours})
+        os.replace(partial, path)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror or error}). The last one is kept: make room, and go on with "
+            "--resume."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _load_state(path: Path, like: Any, backend: Any) -> tuple[Any, int, float, float]:

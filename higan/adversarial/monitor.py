@@ -46,9 +46,11 @@ class Monitor:
         self.rows = np.concatenate([_spread(maps.rows_of(s), per_simulation) for s in simulations])
         self.output = painter.card.outputs[0].field
         truth = maps.read(self.output, self.rows)
-        _, self._power = power_spectrum(truth, maps.cell_size)
-        # Fixed edges for the one-point distribution: 100 equal steps over the truth's range.
-        self._edges = np.linspace(truth.min(), truth.max(), 101)
+        _, self._power = power_spectrum(truth, maps.cell_size, maps.geometry.window)
+        # Fixed edges for the one-point distribution: 100 equal steps over the truth's range, and one just above its
+        # least value, which many cells may share (empty ones).
+        steps = np.linspace(truth.min(), truth.max(), 101, dtype=np.float32)
+        self._edges = np.insert(steps, 1, np.nextafter(steps[0], np.float32(np.inf)))
         self._counts = self._histogram(truth)
         self._examples = _spread(np.arange(len(self.rows)), 3)
 
@@ -70,7 +72,7 @@ class Monitor:
                 periodic=self.maps.geometry.periodic,
             )[..., 0]
             truth = self.maps.read(self.output, rows)
-            k, P = power_spectrum(painted, self.maps.cell_size)
+            k, P = power_spectrum(painted, self.maps.cell_size, self.maps.geometry.window)
             power.append(P)
             counts += self._histogram(painted)
             squares += float(np.sum((painted - truth) ** 2, dtype=np.float64))

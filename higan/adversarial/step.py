@@ -16,6 +16,8 @@ import numpy as np
 from keras import ops
 
 from higan.adversarial.objectives import Loss, Objective, unit_norm_penalty, zero_centred_penalty
+from higan.adversarial.spectrum import spectral_loss
+from higan.scaling import Linear, Scaling
 
 State = dict[str, list[Any]]
 BETA2, EPSILON = 0.99, 1e-8
@@ -32,6 +34,12 @@ class StepConfig:
     pixel : {"l1", "l2"}
         Norm of the difference between the generated and the true map in scaled space.
     pixel_weight : float
+    margin : float
+        Cells on a physical bound are aimed at so far beyond it, in scaled space, by the pixel loss.
+    spectral_weight : float
+        Of :func:`higan.adversarial.spectrum.spectral_loss`.
+    window : str, optional
+        Of the spectral loss, for maps that are not periodic.
     r1, r2 : float
         γ of the zero-centred penalties on true and generated maps (γ/2 multiplies the penalty).
     interpolated : float
@@ -41,20 +49,22 @@ class StepConfig:
         sec. 3.1).
     beta1 : float
         Of Adam.
-    lower, upper : tuple of float
-        Physical bounds of each output channel, in scaled space.
+    outputs : tuple of Scaling
+        Of each output channel.
     """
 
     objective: Objective | None
     pixel: str = "l1"
     pixel_weight: float = 0.0
+    margin: float = 0.0
+    spectral_weight: float = 0.0
+    window: str | None = None
     r1: float = 0.0
     r2: float = 0.0
     interpolated: float = 0.0
     penalty_every: int = 1
     beta1: float = 0.5
-    lower: tuple[float, ...] = (-np.inf,)
-    upper: tuple[float, ...] = (np.inf,)
+    outputs: tuple[Scaling, ...] = (Linear(),)
 
 
 def load_backend() -> Any:
@@ -155,31 +165,37 @@ class Step:
 
         def update(state: State, batch: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
             scalars = batch["scalars"]
-            losses: dict[str, Any] = {}
 
             def generator_loss(weights: Sequence[Any]) -> tuple[Any, Any]:
                 raw = self._generate(weights, batch)
                 # What lies beyond the physical bounds is shown to the discriminator on them, but the gradient passes:
                 # a cell wrongly emptied can be filled again. The pixel loss keeps the raw output from drifting.
-                low, high = (np.asarray(bound, np.float32) for bound in (config.lower, config.upper))
-                fake = raw + ops.stop_gradient(ops.clip(raw, low, high) - raw)
-                difference = raw - batch["maps"]
+                bounded = _by_channel(lambda scaling, y: scaling.bound(y, ops), config.outputs, raw)
+                fake = raw + ops.stop_gradient(bounded - raw)
+                target = _by_channel(self._target, config.outputs, batch["maps"])
+                difference = raw - target
                 pixel = ops.mean(ops.abs(difference) if config.pixel == "l1" else ops.square(difference))
-                if config.objective is None:
-                    return scalars[4] * pixel, (fake, pixel, pixel)
-                logits = self._discriminate(state["discriminator"], batch["maps"], fake, batch)
-                adversarial = _over_scales(config.objective.generator, logits)
-                return adversarial + scalars[4] * pixel, (fake, pixel, adversarial)
+                parts, total = {"pixel": pixel}, scalars[4] * pixel
+                if config.spectral_weight:
+                    generated, true = (
+                        _by_channel(lambda scaling, y: scaling.restore(y, ops), config.outputs, maps)
+                        for maps in (fake, batch["maps"])
+                    )
+                    parts["spectral"] = spectral_loss(generated, true, config.window)
+                    total = total + config.spectral_weight * parts["spectral"]
+                if config.objective is not None:
+                    logits = self._discriminate(state["discriminator"], batch["maps"], fake, batch)
+                    parts["generator"] = _over_scales(config.objective.generator, logits)
+                    total = total + parts["generator"]
+                return total, (fake, parts)
 
-            (_, (fake, pixel, adversarial)), gradients = value_and_grad(generator_loss)(state["generator"])
-            losses["pixel"] = pixel
+            (_, (fake, losses)), gradients = value_and_grad(generator_loss)(state["generator"])
             new = adam(state, "generator", gradients, scalars[0], config.beta1, scalars[3])
             new["average"] = [
                 scalars[2] * a + (1.0 - scalars[2]) * w for a, w in zip(state["average"], new["generator"], strict=True)
             ]
             if config.objective is None:
                 return new, losses
-            losses["generator"] = adversarial
             fake = ops.stop_gradient(fake)
 
             def discriminator_loss(weights: Sequence[Any]) -> tuple[Any, Any]:
@@ -197,6 +213,15 @@ class Step:
             return new, losses
 
         return update
+
+    def _target(self, scaling: Scaling, maps: Any) -> Any:
+        """What the pixel loss aims at: true maps, whose cells on a physical bound lie `margin` beyond it."""
+        margin = self.config.margin
+        if not margin:
+            return maps
+        low, high = (float(scaling.bound(bound)) for bound in (-np.inf, np.inf))
+        below, above = (ops.cast(on, maps.dtype) for on in (maps <= low + 1e-5, maps >= high - 1e-5))
+        return maps + margin * (above - below)
 
     def _generate(self, weights: Sequence[Any], batch: Mapping[str, Any]) -> Any:
         inputs = [batch[name] for name in ("fields", "parameters") if name in batch] + list(batch.get("noise", []))
@@ -242,6 +267,12 @@ class Step:
 def _over_scales(loss: Loss, logits: Sequence[tuple[Any, Any]]) -> Any:
     """Mean of an objective over the discriminator's scales."""
     return sum(loss(real, fake) for real, fake in logits) / len(logits)
+
+
+def _by_channel(function: Callable[[Scaling, Any], Any], scalings: Sequence[Scaling], maps: Any) -> Any:
+    """`function` of each channel's scaling and maps."""
+    channels = [function(scaling, maps[..., i : i + 1]) for i, scaling in enumerate(scalings)]
+    return channels[0] if len(channels) == 1 else ops.concatenate(channels, axis=-1)
 
 
 def _condition(batch: Mapping[str, Any]) -> list[Any]:

@@ -10,8 +10,10 @@ from higan.adversarial.monitor import Monitor
 from higan.checkpoint import load_card
 from higan.errors import MapSetError, RecipeError, TrainingError
 from higan.mapset import Field, Geometry, MapSet, Parameter
+from higan.simulators.twentyonecmfast import TwentyOneCmFast
 from higan.split import Split, split
 from tests import tiny
+from tests.test_checkpoint import on_a_full_disc
 
 ALONE = {"objective": {"name": "none", "pixel_weight": 1.0}}  # no discriminator: quick to compile
 
@@ -116,6 +118,26 @@ def test_weight_of_the_pixel_loss():
     np.testing.assert_allclose([loop._pixel_weight(recipe, step) for step in (0, 50, 100)], [2.0, 1.25, 0.5])
 
 
+def test_step_gets_what_the_recipe_says(monkeypatch, tmp_path):
+    from higan.adversarial import step
+
+    class Stop(Exception):
+        pass
+
+    def stop(generator, discriminator, config):
+        raise Stop(config)
+
+    monkeypatch.setattr(step, "Step", stop)
+    values = {"pixel": "l2", "pixel_weight": 0.3, "margin": 0.4, "spectral_weight": 0.6, "r1": 0.7, "r2": 0.8}
+    recipe = tiny.recipe(objective=values | {"penalty_every": 3}, scaling={"brightness_temp": {"lower": 0.0}})
+    with pytest.raises(Stop) as caught:
+        loop.train(recipe, tmp_path / "run", maps=tiny.maps())
+    config = caught.value.args[0]
+    assert {name: getattr(config, name) for name in values} == values
+    assert config.penalty_every == 3 and config.window is None
+    assert config.outputs[0].lower == 0.0 and config.outputs[0].scale > 1
+
+
 def test_half_life_of_the_average():
     recipe = tiny.recipe(training={"maps": 10**6, "batch_size": 10, "average_half_life": 1000})
     # Half of the weight is gone after a half-life: 100 steps of 10 maps.
@@ -123,6 +145,55 @@ def test_half_life_of_the_average():
     # After 4,000 maps: a twentieth of them and one batch, 210 maps.
     assert loop._decay(recipe, 400) ** 21 == pytest.approx(0.5)
     assert loop._decay(recipe, 0) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"cells": 32}, "[data.simulate] simulator: Field required"),
+        ({"simulator": 3}, "[data.simulate] simulator: Input should be a valid string, received 3"),
+        ({"simulator": "21cmfast", "processes": "two"}, "processes: Input should be a valid integer, received 'two'"),
+        ({"simulator": "21cmfast", "simulations": "40"}, "simulations: Input should be a valid integer, received '40'"),
+        ({"simulator": "21cmfast", "thickness_cells": 1.5}, "thickness_cells: Input should be a valid integer"),
+        ({"simulator": "21cmfast", "cells": "many"}, "[data.simulate] cells: Input should be a valid integer"),
+    ],
+)
+def test_what_cannot_be_simulated(tmp_path, table, message):
+    with pytest.raises(RecipeError) as caught:
+        loop.open_maps(tiny.recipe(data={"source": str(tmp_path / "data" / "maps.h5"), "simulate": table}))
+    assert message in str(caught.value) and "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_simulate_table():
+    table = {"simulator": "21cmfast", "simulations": [0, 3], "processes": 2, "box_size": 64, "thickness_cells": 4}
+    simulator, thickness, arguments = loop._simulation(table)
+    assert simulator == TwentyOneCmFast(box_size=64.0) and thickness == 4
+    assert arguments == {"simulations": [0, 3], "processes": 2}
+
+
+def test_a_full_disc_keeps_the_last_state(tmp_path):
+    """HDF5 ends the program if it may not write all of a file that it has open."""
+    code = """
+from pathlib import Path
+import numpy as np
+from higan.adversarial.loop import _save_state
+from higan.errors import OutputError
+class Backend:
+    to_host = staticmethod(lambda state: state)
+path = Path(sys.argv[1])
+_save_state(path, {"generator": [np.ones(4)]}, 1, 0.5, 0.1, Backend)
+try:
+    _save_state(path, {"generator": [np.random.default_rng(0).normal(size=(99, 99))]}, 2, 0.5, 0.1, Backend)
+except OutputError as error:
+    print(error)
+"""
+    path = tmp_path / "state.h5"
+    assert on_a_full_disc(code, path) == (
+        f"{path} cannot be written (File too large). The last one is kept: make room, and go on with --resume.\n"
+    )
+    assert list(tmp_path.iterdir()) == [path]
+    with h5py.File(path) as file:
+        assert file.attrs["step"] == 1 and file["generator/0000"].shape == (4,)
 
 
 # -- what is watched -----------------------------------------------------------------------------------------

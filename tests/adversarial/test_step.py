@@ -4,6 +4,8 @@ import pytest
 from keras import ops, tree
 
 from higan.adversarial.step import adam
+from higan.scaling import Asinh, Linear
+from higan.validation.power_spectrum import power_spectrum
 from tests import backends
 from tests.adversarial.test_objectives import FORMULAS
 from tests.backends import W, linear_batch, linear_step
@@ -65,7 +67,9 @@ def test_losses_are_those_of_the_networks(name, first_losses):
     condition = [batch[key] for key in ("fields", "parameters") if key in batch]
     raw = backends.host(step.generator([*condition, *batch.get("noise", [])]))
     found = {key: values[0] for key, values in first_losses[name].items()}
-    assert found["pixel"] == pytest.approx(np.abs(raw - batch["maps"]).mean(), rel=1e-5)
+    margin = backends.MARGIN if name in backends.PENALISED else 0.0
+    target = batch["maps"] - margin * (batch["maps"] == np.float32(backends.LOWER))
+    assert found["pixel"] == pytest.approx(np.abs(raw - target).mean(), rel=1e-5)
     if name == "none":
         assert set(found) == {"pixel"}
         return
@@ -78,8 +82,12 @@ def test_losses_are_those_of_the_networks(name, first_losses):
     for key, formula in zip(("discriminator", "generator"), FORMULAS[name], strict=True):
         expected = np.mean([formula(real, fake).mean() for real, fake in zip(*logits, strict=True)])
         assert found[key] == pytest.approx(expected, rel=1e-4, abs=1e-6)
-    penalties = {"gradient_penalty"} if name == "wgan-gp" else {"r1", "r2"}
-    assert set(found) == {"pixel", "generator", "discriminator"} | penalties
+    expected = {"pixel", "generator", "discriminator"} | ({"gradient_penalty"} if name == "wgan-gp" else {"r1", "r2"})
+    if name in backends.PENALISED:
+        expected.add("spectral")
+        P = [power_spectrum(maps[..., 0], 1.0)[1].sum(axis=0) for maps in (fake, batch["maps"])]
+        assert found["spectral"] == pytest.approx(np.abs(P[0] / P[1] - 1).mean(), rel=1e-4)
+    assert set(found) == expected
 
 
 @pytest.mark.parametrize("name", backends.OBJECTIVES)
@@ -154,7 +162,7 @@ def test_gradient_of_the_generator():
 
 def test_bounds_let_the_gradient_through():
     """Where a map lies wholly beyond its bounds the discriminator sees the bound, the generator its slope there."""
-    step = linear_step("wgan-gp", lower=(5.0,), upper=(5.0,), beta1=0.5)
+    step = linear_step("wgan-gp", outputs=(Linear(lower=5.0, upper=5.0),), beta1=0.5)
     batch = linear_batch((4, 4))
     state, losses = step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)
     losses = numbers(losses)
@@ -167,6 +175,39 @@ def test_bounds_let_the_gradient_through():
     assert backends.host(state["generator_m"][0]).item() == pytest.approx(0.5 * expected, rel=1e-4)
     # The pixel loss is of the raw output.
     assert losses["pixel"] == pytest.approx(np.abs(2 * batch["fields"] - batch["maps"]).mean(), rel=1e-5)
+
+
+def test_margin_moves_the_target_of_cells_on_a_bound():
+    """True cells on the bound are aimed at beyond it, all others where they are."""
+    batch = linear_batch((4, 4))
+    batch["maps"] = np.clip(batch["maps"], 0.5, 1.5)
+    target = batch["maps"] + 0.75 * (np.equal(batch["maps"], 1.5).astype(float) - np.equal(batch["maps"], 0.5))
+    assert 1 < np.unique(np.round(target - batch["maps"], 6)).size
+    step = linear_step("none", pixel_weight=1.0, margin=0.75, outputs=(Linear(lower=0.5, upper=1.5),))
+    _, losses = step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)
+    assert numbers(losses)["pixel"] == pytest.approx(np.abs(2 * batch["fields"] - target).mean(), rel=1e-5)
+
+
+def test_spectral_loss_is_taken_in_physical_space():
+    """With its weight in the gradient, on maps as the scaling restores them."""
+    batch = linear_batch((8, 8))
+    scaling = Asinh(shift=0.3, scale=0.7, softening=2.0)
+    gradients = []
+    for weight in (0.0, 1.0, 3.0):
+        step = linear_step("none", pixel_weight=1.0, spectral_weight=weight, outputs=(scaling,))
+        state, losses = step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)
+        gradients.append(backends.host(state["generator_m"][0]).item())
+        assert ("spectral" in losses) == (weight > 0)
+    P = [power_spectrum(scaling.restore(x[..., 0]), 1.0)[1].sum(axis=0) for x in (2 * batch["fields"], batch["maps"])]
+    assert numbers(losses)["spectral"] == pytest.approx(np.abs(P[0] / P[1] - 1).mean(), rel=1e-4)
+    # By finite differences of the loss in the generator's only weight, 2; Adam keeps half of a gradient (β1).
+    power = [
+        power_spectrum(scaling.restore(g * batch["fields"][..., 0].astype(float)), 1.0)[1].sum(axis=0)
+        for g in (1.999, 2.001)
+    ]
+    slope = np.diff([np.abs(p / P[1] - 1).mean() for p in power])[0] / 0.002
+    assert gradients[1] - gradients[0] == pytest.approx(0.5 * slope, rel=1e-2)
+    assert gradients[2] - gradients[0] == pytest.approx(3 * (gradients[1] - gradients[0]), rel=1e-3)
 
 
 # -- what a step does ----------------------------------------------------------------------------------------
