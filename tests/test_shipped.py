@@ -1,4 +1,4 @@
-"""What the shipped checkpoint claims: that it uses its condition, and that it is as good as its card says."""
+"""What the shipped checkpoints claim but for their accuracy (tests/test_demo.py): origin, and use of parameters."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import pytest
 import higan
 from higan.checkpoint import shipped_folder
 from higan.mapset import MapSet
+from higan.recipe import load_recipe, validate_recipe
 from higan.validation.response import responses, shuffled_parameters
 
 INPUT, OUTPUT = "density", "brightness_temp"
@@ -47,6 +48,13 @@ def test_power_responds_to_parameters_as_strongly_as_in_simulations(paint, param
     assert at.mean() > 0.5
     slope = (response.model * response.truth)[at].sum() / (response.truth**2)[at].sum()
     assert abs(slope - 1) < 0.10
+
+
+@pytest.mark.parametrize("name", ["eor21cm-2d", "eor21cm-2d-mean"])
+def test_recipes_are_those_of_the_checkpoints(name):
+    """What the card keeps of the recipe is what training/ has, new keys at their defaults."""
+    recipe = load_recipe(shipped_folder("training") / f"{name}.toml")
+    assert validate_recipe(higan.load(name).card.recipe) == recipe
 
 
 def test_cards_are_of_the_shipped_maps_simulator():

@@ -3,6 +3,8 @@
     higan validate runs/eor21cm-2d/checkpoint data/eor21cm-slabs.h5 --realisations 32 --output report
     python training/ship.py runs/eor21cm-2d/checkpoint report/metrics.json
 
+and again for the checkpoint that was given as --baseline-checkpoint.
+
 The weights are copied as they are; the card takes the headline numbers of the test simulations, each with its error.
 """
 
@@ -24,9 +26,11 @@ def main(source: str, *metrics: str) -> None:
     found = dict(card.metrics)
     for path in metrics:
         report = json.loads(Path(path).read_text())
-        model = report["models"][card.name]
-        if model["facts"]["weights sha256"] != card.weights_sha256:
+        # By the weights: names may be those of an older checkpoint, or of a role ("mean network").
+        models = [m for m in report["models"].values() if m["facts"].get("weights sha256") == card.weights_sha256]
+        if not models:
             raise SystemExit(f"{path} is of other weights than {source}: validate that checkpoint.")
+        model = models[0]
         found["test"] = {
             "maps": report["maps"],
             "simulations": len(report["simulations"]),
@@ -34,8 +38,9 @@ def main(source: str, *metrics: str) -> None:
             **{name: {"value": n["value"], "error": n["error"]} for name, n in model["numbers"].items()},
         }
     folder = SHIPPED / card.name
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(source, folder)
+    if not folder.exists() or not folder.samefile(source):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(source, folder)
     (folder / CARD).write_text(card_json(card.model_copy(update={"metrics": found})))
     size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
     print(f"{folder}: {size:.1f} MB")

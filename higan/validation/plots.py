@@ -402,7 +402,7 @@ def _k_axis(axes: Axes, k: np.ndarray, length_units: str) -> None:
 
 
 def _ratio_axes(axes: Axes, k: np.ndarray, R: np.ndarray, length_units: str) -> None:
-    axes.axhspan(0.95, 1.05, color="0.9", lw=0)
+    axes.axhspan(0.95, 1.05, color="0.9", lw=0, zorder=0)
     axes.axhline(1.0, color=TRUTH, lw=0.8)
     finite = R[np.isfinite(R)]
     reach = float(np.abs(finite - 1).max()) if finite.size else 0.0
