@@ -345,6 +345,14 @@ class _Sink(io.FileIO):
             self.error = error
         return len(view)
 
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            if self.error is None:
+                return super().truncate(size)
+        except BaseException as error:
+            self.error = error
+        return self.tell() if size is None else size
+
     def check(self) -> None:
         if self.error is not None:
             raise self.error
