@@ -208,6 +208,16 @@ def write_hdf5(
         os.fsync(disc.fileno())
 
 
+def replace_hdf5(path: Path, arrays: Mapping[str, Any], attributes: Mapping[str, Any] | None = None) -> None:
+    """:func:`write_hdf5` of a file that appears whole, in place of one that is there, or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        write_hdf5(partial, arrays, attributes)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def card_json(card: Card) -> str:
     """The card as it is written: JSON without NaN."""
     return json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -138,9 +138,10 @@ class Emulator:
             raise MapSetError(f"rows has {len(rows)} entries for {n} maps. Give one a map.")
         draws = 1 if realisations is None else int(realisations)
         for p, values in zip(self.card.parameters, theta.T, strict=True):
-            if _outside(values, p).any():
+            outside = values[_outside(values, p)]
+            if outside.size:
                 warnings.warn(
-                    f"{self._leaves_range(p, values[_outside(values, p)])}: what is painted there is extrapolated.",
+                    f"{self._leaves_range(p, outside)}: what is painted there is extrapolated.",
                     ExtrapolationWarning,
                     stacklevel=2,
                 )

@@ -96,7 +96,7 @@ class Geometry:
     @property
     def length_units(self) -> str:
         """The unit of `cell` and `thickness`, and the inverse of that of k."""
-        return (self.cell_size_units if self.cell_size is not None else None) or self.box_size_units
+        return (self.cell_size is not None and self.cell_size_units) or self.box_size_units
 
     @property
     def window(self) -> str | None:

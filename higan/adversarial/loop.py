@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from higan import scaling
 from higan.adversarial.batches import Batches, prefetch
 from higan.adversarial.monitor import Monitor
-from higan.checkpoint import Card, FieldCard, ParameterCard, library_versions, save_checkpoint, write_hdf5
+from higan.checkpoint import Card, FieldCard, ParameterCard, library_versions, replace_hdf5, save_checkpoint
 from higan.errors import MapSetError, OutputError, RecipeError, TrainingError
 from higan.mapset import MapSet, Parameter
 from higan.progress import progress
@@ -396,17 +396,13 @@ def _means(losses: list[dict[str, Any]], step: int, backend: Any) -> dict[str, f
 def _save_state(path: Path, state: Any, step: int, best: float, hours: float, backend: Any) -> None:
     groups = backend.to_host(state).items()
     arrays = {f"{name}/{i:04d}": array for name, values in groups for i, array in enumerate(values)}
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        write_hdf5(partial, arrays, {"step": step, "best": best, "hours": hours})
-        os.replace(partial, path)
+        replace_hdf5(path, arrays, {"step": step, "best": best, "hours": hours})
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written ({error.strerror or error}). The last one is kept: make room, and go on with "
             "--resume."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _load_state(path: Path, like: Any, backend: Any) -> tuple[Any, int, float, float]:

@@ -31,6 +31,7 @@ import h5py
 import numpy as np
 import scipy.fft
 
+from higan.checkpoint import replace_hdf5
 from higan.errors import CheckpointError, MapSetError, OutputError, ParameterError
 from higan.mapset import MapSet
 from higan.mapset_writer import check_output
@@ -234,26 +235,20 @@ class Baselines:
         """Write to a small HDF5 file, which appears whole or not at all; OutputError where it cannot."""
         path = Path(path)
         check_output(path, overwrite)
-        partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+        arrays = {f"coefficients/{name}": array for name, array in self.coefficients.items()}
+        attributes: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if item.name == "parameter_names":
+                attributes[item.name] = np.array(value, dtype=h5py.string_dtype())
+            elif isinstance(value, np.ndarray):
+                arrays[item.name] = value
+            elif item.name != "coefficients":
+                attributes[item.name] = value
         try:
-            with h5py.File(partial, "w") as file:
-                file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION})
-                for item in dataclasses.fields(self):
-                    value = getattr(self, item.name)
-                    if item.name == "coefficients":
-                        for name, array in value.items():
-                            file.create_dataset(f"coefficients/{name}", data=array)
-                    elif item.name == "parameter_names":
-                        file.attrs.create(item.name, list(value), (len(value),), dtype=h5py.string_dtype())
-                    elif isinstance(value, np.ndarray):
-                        file.create_dataset(item.name, data=value)
-                    else:
-                        file.attrs[item.name] = value
-            os.replace(partial, path)
+            replace_hdf5(path, arrays, attributes)
         except OSError as error:
             raise OutputError(f"{path} cannot be written ({error}). Make room, or choose another place.") from error
-        finally:
-            partial.unlink(missing_ok=True)
         return path
 
     @classmethod
