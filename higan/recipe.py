@@ -75,7 +75,8 @@ class ObjectiveConfig(_Table):
         Cells that lie on a physical bound are aimed at so far beyond it by the pixel loss, in scaled space (standard
         deviations): what the noise does to an empty cell then stays out of sight.
     spectral_weight : float
-        Of the loss on the power spectrum of the batch (:func:`higan.adversarial.spectrum.spectral_loss`).
+        Of the loss on the power spectrum (:func:`higan.adversarial.spectrum.spectral_loss`), taken over the maps of
+        each simulation in the batch.
     r1, r2 : float
         γ of the zero-centred gradient penalties.
     gradient_penalty : float
@@ -114,6 +115,8 @@ class TrainingConfig(_Table):
     maps : int
         Maps seen in all.
     batch_size : int
+    maps_per_simulation : int
+        Maps of each simulation in a batch.
     learning_rate : float
     discriminator_learning_rate : float, optional
         That of the generator where not given.
@@ -132,6 +135,7 @@ class TrainingConfig(_Table):
 
     maps: int = Field(ge=1)
     batch_size: int = Field(default=16, ge=1)
+    maps_per_simulation: int = Field(default=1, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
     discriminator_learning_rate: float | None = Field(default=None, gt=0)
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -140,6 +144,15 @@ class TrainingConfig(_Table):
     average_half_life: int = Field(default=5000, ge=1)
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     tick_maps: int = Field(default=5000, ge=1)
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> TrainingConfig:
+        if self.batch_size % self.maps_per_simulation:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, which is no multiple of maps_per_simulation, "
+                f"{self.maps_per_simulation}"
+            )
+        return self
 
 
 class ValidationConfig(_Table):

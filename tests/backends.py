@@ -121,6 +121,7 @@ def training_step(objective, ndim=2, **changes):
         pixel_weight=0.5,
         margin=MARGIN,
         spectral_weight=0.0 if adversary is None else 0.3,
+        maps_per_simulation=3,
         r1=0.1,
         r2=0.2,
         interpolated=10.0,

@@ -37,6 +37,10 @@ def without(*path):
         (changed("scaling", "halo", to={}), "[scaling.halo] is of no field in data.inputs or data.outputs (density"),
         (changed("training", "maps", to="many"), "training.maps: input should be a valid integer"),
         (changed("training", "maps", to="many"), "Received 'many'."),
+        (
+            changed("training", "maps_per_simulation", to=3),
+            "training: batch_size is 4, which is no multiple of maps_per_simulation, 3",
+        ),
         (changed("training", "maps", to=0), "training.maps: input should be greater than or equal to 1. Received 0."),
         (changed("training", "schedule", to="linear"), "training.schedule: input should be 'cosine' or 'constant'"),
         (changed("generator", to=3), "generator: input should be a valid dictionary"),

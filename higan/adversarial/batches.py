@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from higan.errors import TrainingError
 from higan.mapset import MapSet
 from higan.noise import noise_field
 from higan.scaling import Scaling
@@ -30,6 +31,9 @@ class Batches:
         Scaled to [-1, 1].
     batch_size : int
     seed : int
+    maps_per_simulation : int
+        So many maps of one simulation lie beside one another in a batch. An epoch leaves out what is left over of a
+        simulation, other maps each time.
     symmetries : sequence of str
         "roll", "rotate", "reflect": those of the box.
     levels, noise_channels : int
@@ -46,6 +50,7 @@ class Batches:
         *,
         batch_size: int,
         seed: int,
+        maps_per_simulation: int = 1,
         symmetries: Sequence[str] = (),
         levels: int = 1,
         noise_channels: int = 0,
@@ -53,10 +58,15 @@ class Batches:
         self.maps, self.rows = maps, rows
         self.inputs, self.outputs = list(inputs), list(outputs)
         self.parameters = parameters.astype(np.float32)
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.group, self.seed = batch_size, maps_per_simulation, seed
         self.symmetries = tuple(symmetries)
         self.levels, self.noise_channels = levels, noise_channels
-        self._epoch: tuple[int, np.ndarray] = (-1, rows)
+        self._epoch: tuple[int, np.ndarray] = (0, self._shuffled(0))
+        if not len(self._epoch[1]):
+            raise TrainingError(
+                f"{maps.name} has no simulation with {maps_per_simulation} maps to train on: set maps_per_simulation "
+                "to what simulations have."
+            )
 
     def __call__(self, step: int) -> Batch:
         """The batch of one step: maps, fields, parameters, noise (a list) and interpolation, all float32."""
@@ -86,14 +96,26 @@ class Batches:
 
     def _rows(self, first: int) -> np.ndarray:
         """Rows of positions first … first + batch_size - 1 of an endless sequence of shuffled epochs."""
+        length = len(self._epoch[1])
         positions = np.arange(first, first + self.batch_size)
         out = np.empty(self.batch_size, dtype=np.int64)
-        for epoch in np.unique(positions // len(self.rows)):
+        for epoch in np.unique(positions // length):
             if self._epoch[0] != epoch:
-                self._epoch = (int(epoch), self._rng(_ORDER, int(epoch)).permutation(self.rows))
-            here = positions // len(self.rows) == epoch
-            out[here] = self._epoch[1][positions[here] % len(self.rows)]
+                self._epoch = (int(epoch), self._shuffled(int(epoch)))
+            here = positions // length == epoch
+            out[here] = self._epoch[1][positions[here] % length]
         return out
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        """The rows of an epoch, shuffled in groups of one simulation."""
+        rng = self._rng(_ORDER, epoch)
+        rows = rng.permutation(self.rows)
+        if self.group == 1:
+            return rows
+        simulations = self.maps.simulation[rows]
+        own = (rows[simulations == simulation] for simulation in np.unique(simulations))
+        groups = [r[: len(r) // self.group * self.group].reshape(-1, self.group) for r in own]
+        return rng.permutation(np.concatenate(groups)).ravel()
 
     def _rng(self, stream: int, counter: int) -> np.random.Generator:
         # The counter in the highest word: streams of 2^192 numbers do not meet.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ from keras import ops
 
 from higan.validation.power_spectrum import bin_weights, taper
 
+EMPTY = 0.1  # of the mean power over groups; a group with less is measured by this much of it
 
-def spectral_loss(fake: Any, real: Any, window: str | None = None) -> Any:
-    """Mean over bins of k of |R - 1|, R = sum P_fake / sum P_real over the maps of a batch; mean over channels.
+
+def spectral_loss(fake: Any, real: Any, window: str | None = None, group: int | None = None) -> Any:
+    """Mean over bins of k, groups of maps and channels of |R - 1|, R = sum P_fake / sum P_real over a group's maps.
 
     Parameters
     ----------
@@ -20,18 +23,24 @@ def spectral_loss(fake: Any, real: Any, window: str | None = None) -> Any:
         Maps of one condition each, in physical units; cells are square.
     window : str, optional
         For maps that are not periodic, as of :func:`higan.validation.power_spectrum.power_spectrum`.
+    group : int, optional
+        Maps in a group, which are neighbours; n is a multiple of it. All are one group where not given.
 
     Returns
     -------
     scalar tensor
-        Bins are those of :func:`higan.validation.power_spectrum.power_spectrum`. Sums are over the batch because the
-        power of one map scatters about what its condition implies, which the generator cannot know. Absolute values,
-        because squares would outweigh every other loss while R is still far from 1.
+        Bins are those of :func:`higan.validation.power_spectrum.power_spectrum`. Sums are over a group because the
+        power of one map scatters about what its condition implies, which the generator cannot know; a group should
+        be of one simulation, for too much power at some parameters makes up for too little at others within it.
+        Absolute values, because squares would outweigh every other loss while R is still far from 1.
 
     Notes
     -----
+    A group with less than a tenth of the mean power of all is measured by that tenth instead of its own power: next
+    to empty maps, whose R may be anything, would outweigh all others.
+
     Where the truth's power scatters by σ about what the condition implies, the loss is least at R = exp(-σ²): below
-    1 by half a percent for σ = 0.07, which a batch of 16 maps exceeds in the few largest-scale bins at most.
+    1 by half a percent for σ = 0.07, which a few maps exceed in the largest-scale bins.
 
     Losses on the power spectrum of generated maps: Durall, Keuper & Keuper 2020, 2003.01826, sec. 4 (azimuthal
     averages); Jiang et al. 2021, 2012.12821 (mode by mode). This one compares R(k) with 1, bin by bin.
@@ -41,24 +50,35 @@ def spectral_loss(fake: Any, real: Any, window: str | None = None) -> Any:
     >>> maps = np.random.default_rng(1).normal(size=(4, 8, 8, 1)).astype("float32")
     >>> round(float(spectral_loss(2 * maps, maps)), 3)  # R = 4 everywhere
     3.0
+    >>> halves = np.array([0.5, 0.5, 2, 2], "float32").reshape(4, 1, 1, 1)
+    >>> round(float(spectral_loss(halves**0.5 * maps, maps, group=2)), 3)  # R = 1/2 of one group, 2 of the other
+    0.75
     """
-    mode_weights, bins, n_bins = _bins(tuple(real.shape[1:-1]))
+    group = real.shape[0] if group is None else group
     # Relative to the truth, so that no unit makes a square that float32 cannot hold.
     axes = tuple(range(len(real.shape) - 1))
     largest = ops.max(ops.abs(real), axis=axes, keepdims=True)
     scale = ops.where(largest > 0, largest, 1.0)
-    fake_power, real_power = (
-        ops.segment_sum(_squared_modes(maps / scale, window) * mode_weights, bins, n_bins + 1)[:n_bins]
-        for maps in (fake, real)
-    )
+    fake_power, real_power = (_power(maps / scale, window, group) for maps in (fake, real))
+    measure = ops.maximum(real_power, EMPTY * ops.mean(real_power, axis=1, keepdims=True))
     # A bin without power, as of a batch of empty maps, says nothing.
-    filled = real_power > 1e-12
-    off = ops.abs(fake_power / ops.where(filled, real_power, 1.0) - 1.0)
+    filled = measure > 1e-12
+    off = ops.abs(fake_power - real_power) / ops.where(filled, measure, 1.0)
     return ops.mean(ops.where(filled, off, 0.0))
 
 
+def _power(maps: Any, window: str | None, group: int) -> Any:
+    """Power of groups, summed over their maps and the modes of each bin, shape (bins, groups, c)."""
+    mode_weights, bins, n_bins = _bins(tuple(maps.shape[1:-1]))
+    squares = _squared_modes(maps, window)
+    n, c, modes = squares.shape
+    squares = ops.sum(ops.reshape(squares, (n // group, group, c, modes)), axis=1)
+    by_mode = ops.transpose(ops.reshape(squares, (-1, modes))) * mode_weights
+    return ops.reshape(ops.segment_sum(by_mode, bins, n_bins + 1)[:n_bins], (n_bins, n // group, c))
+
+
 def _squared_modes(maps: Any, window: str | None) -> Any:
-    """|f_k|² of the real transform, summed over the batch, shape (modes, c)."""
+    """|f_k|² of the real transform, shape (n, c, modes)."""
     ndim = len(maps.shape) - 2
     maps = ops.moveaxis(ops.cast(maps, "float32"), -1, 1)
     # The mean is no mode that counts, but large means would cost the others their precision.
@@ -69,8 +89,8 @@ def _squared_modes(maps: Any, window: str | None) -> Any:
     for axis in range(2, ndim + 1):
         modes = tuple(ops.swapaxes(part, axis, -1) for part in modes)
         modes = tuple(ops.swapaxes(part, axis, -1) for part in ops.fft(modes))
-    squares = ops.sum(ops.square(modes[0]) + ops.square(modes[1]), axis=0)
-    return ops.transpose(ops.reshape(squares, (squares.shape[0], -1)))
+    squares = ops.square(modes[0]) + ops.square(modes[1])
+    return ops.reshape(squares, (*squares.shape[:2], math.prod(squares.shape[2:])))
 
 
 @functools.lru_cache(maxsize=4)

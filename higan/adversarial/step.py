@@ -40,6 +40,8 @@ class StepConfig:
         Of :func:`higan.adversarial.spectrum.spectral_loss`.
     window : str, optional
         Of the spectral loss, for maps that are not periodic.
+    maps_per_simulation : int
+        Maps of each simulation in a batch, which are neighbours: the groups of the spectral loss.
     r1, r2 : float
         γ of the zero-centred penalties on true and generated maps (γ/2 multiplies the penalty).
     interpolated : float
@@ -59,6 +61,7 @@ class StepConfig:
     margin: float = 0.0
     spectral_weight: float = 0.0
     window: str | None = None
+    maps_per_simulation: int = 1
     r1: float = 0.0
     r2: float = 0.0
     interpolated: float = 0.0
@@ -181,7 +184,7 @@ class Step:
                         _by_channel(lambda scaling, y: scaling.restore(y, ops), config.outputs, maps)
                         for maps in (fake, batch["maps"])
                     )
-                    parts["spectral"] = spectral_loss(generated, true, config.window)
+                    parts["spectral"] = spectral_loss(generated, true, config.window, config.maps_per_simulation)
                     total = total + config.spectral_weight * parts["spectral"]
                 if config.objective is not None:
                     logits = self._discriminate(state["discriminator"], batch["maps"], fake, batch)

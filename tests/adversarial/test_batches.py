@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from higan.adversarial.batches import Batches, Symmetry, prefetch
+from higan.errors import TrainingError
 from higan.mapset import Field, Geometry, MapSet, Parameter
 from higan.noise import noise_field
 from higan.scaling import Linear, Log
@@ -102,6 +103,26 @@ def test_each_epoch_visits_each_row_once(batch_size, rows):
     epochs = seen[: len(seen) // len(rows) * len(rows)].reshape(-1, len(rows))
     np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.sort(rows), (len(epochs), 1)))
     assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+@pytest.mark.parametrize(("batch_size", "group", "per_sim"), [(4, 2, 3), (3, 3, 3), (6, 2, 4), (4, 4, 9)])
+def test_groups_are_of_one_simulation(batch_size, group, per_sim):
+    maps = numbered(per_sim=per_sim)
+    make = batches(maps, batch_size=batch_size, maps_per_simulation=group)
+    drawn = np.concatenate([make(step)["fields"][:, 0, 0, 0] for step in range(60)]).astype(int)
+    simulations = maps.simulation[drawn].reshape(-1, group)
+    assert (simulations == simulations[:, :1]).all()
+    assert len({tuple(x) for x in drawn.reshape(-1, group)}) > len(maps) // group, "other groups in other epochs"
+    # An epoch has each map once at most, and all but what is left over.
+    epochs = drawn[: len(drawn) // (length := 4 * (per_sim // group * group)) * length].reshape(-1, length)
+    assert all(len(set(epoch)) == length for epoch in epochs)
+    assert set(drawn) == set(range(len(maps)))
+    equal(batches(maps, batch_size=batch_size, maps_per_simulation=group)(31), make(31))
+
+
+def test_groups_larger_than_simulations():
+    with pytest.raises(TrainingError, match=r"no simulation with 4 maps .* set maps_per_simulation to what"):
+        batches(numbered(), maps_per_simulation=4)
 
 
 def test_parameters_and_targets_belong_to_their_maps():

@@ -129,12 +129,16 @@ def test_step_gets_what_the_recipe_says(monkeypatch, tmp_path):
 
     monkeypatch.setattr(step, "Step", stop)
     values = {"pixel": "l2", "pixel_weight": 0.3, "margin": 0.4, "spectral_weight": 0.6, "r1": 0.7, "r2": 0.8}
-    recipe = tiny.recipe(objective=values | {"penalty_every": 3}, scaling={"brightness_temp": {"lower": 0.0}})
+    recipe = tiny.recipe(
+        objective=values | {"penalty_every": 3},
+        training={"maps_per_simulation": 2},
+        scaling={"brightness_temp": {"lower": 0.0}},
+    )
     with pytest.raises(Stop) as caught:
         loop.train(recipe, tmp_path / "run", maps=tiny.maps())
     config = caught.value.args[0]
     assert {name: getattr(config, name) for name in values} == values
-    assert config.penalty_every == 3 and config.window is None
+    assert config.maps_per_simulation == 2 and config.penalty_every == 3 and config.window is None
     assert config.outputs[0].lower == 0.0 and config.outputs[0].scale > 1
 
 

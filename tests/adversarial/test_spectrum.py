@@ -22,6 +22,26 @@ def test_spectral_loss_is_that_of_the_validation(shape, window):
     assert float(spectral_loss(real, real, window)) == 0
 
 
+def test_spectral_loss_of_groups():
+    """R is that of each group of neighbours; too much power in one does not make up for too little in another."""
+    rng = np.random.default_rng(6)
+    real, fake = (rng.normal(size=(6, 8, 8, 2)).astype("float32") for _ in range(2))
+    fake[:2] *= 2.0
+    expected = [float(spectral_loss(fake[i : i + 2], real[i : i + 2])) for i in (0, 2, 4)]
+    assert float(spectral_loss(fake, real, group=2)) == pytest.approx(np.mean(expected), rel=1e-5)
+    assert float(spectral_loss(fake, real)) < 0.9 * np.mean(expected)
+
+
+def test_spectral_loss_of_a_nearly_empty_group():
+    """A group without much power is measured by a tenth of the mean, and an empty one cannot outweigh the others."""
+    rng = np.random.default_rng(7)
+    real = np.repeat(rng.normal(size=(1, 8, 8, 1)).astype("float32"), 4, axis=0)
+    real[2:] *= 1e-4
+    fake = real.copy()
+    fake[2:] = real[:2] * 0.1  # a hundredth of the others' power: 0.2 of a tenth of the mean, which is half of theirs
+    assert float(spectral_loss(fake, real, group=2)) == pytest.approx(0.2 / 2, rel=1e-4)
+
+
 @pytest.mark.parametrize("unit", [1e-30, 1e20])
 def test_spectral_loss_does_not_depend_on_the_unit(unit):
     rng = np.random.default_rng(4)

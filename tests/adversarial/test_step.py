@@ -281,3 +281,16 @@ def test_three_dimensions():
 
 def test_torch_only_paints(torch_results):
     assert "Training runs on TensorFlow or JAX, but KERAS_BACKEND is 'torch'" in str(torch_results["refusal"])
+
+
+def test_spectral_loss_is_taken_in_groups():
+    batch = linear_batch((8, 8))
+    n = len(batch["maps"])
+    found = {}
+    for group in (1, n):
+        step = linear_step("none", spectral_weight=1.0, maps_per_simulation=group)
+        found[group] = numbers(step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)[1])["spectral"]
+    fake, real = (power_spectrum(x[..., 0], 1.0)[1] for x in (2 * batch["fields"], batch["maps"]))
+    assert found[n] == pytest.approx(np.abs(fake.sum(axis=0) / real.sum(axis=0) - 1).mean(), rel=1e-4)
+    measure = np.maximum(real, 0.1 * real.mean(axis=0))
+    assert found[1] == pytest.approx((np.abs(fake - real) / measure).mean(), rel=1e-4)
