@@ -194,7 +194,7 @@ def test_spectral_loss_is_taken_in_physical_space():
     scaling = Asinh(shift=0.3, scale=0.7, softening=2.0)
     gradients = []
     for weight in (0.0, 1.0, 3.0):
-        step = linear_step("none", pixel_weight=1.0, spectral_weight=weight, outputs=(scaling,))
+        step = linear_step("none", pixel_weight=1.0, spectral_weight=weight, maps_per_simulation=3, outputs=(scaling,))
         state, losses = step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)
         gradients.append(backends.host(state["generator_m"][0]).item())
         assert ("spectral" in losses) == (weight > 0)
@@ -274,7 +274,7 @@ def test_xla_compiles_the_step(monkeypatch):
 
 
 def test_three_dimensions():
-    step = backends.training_step("relativistic", ndim=3)
+    step = backends.training_step("relativistic", ndim=3, maps_per_simulation=2)
     _, losses = step(step.initial_state(), backends.training_batch(0, shape=(4, 4, 4), size=2), 0, (1e-3, 1e-3), 0.9)
     assert np.isfinite(list(numbers(losses).values())).all() and "r2" in losses
 
