@@ -66,7 +66,9 @@ class ObjectiveConfig(_Table):
     ----------
     name : str
         An adversarial objective, or "none" for a generator trained alone.
-    pixel : {"l1", "l2"}
+    pixel : {"l1", "l2", "crps"}
+        Mean absolute or squared difference, or the continuous ranked probability score of two realisations, which lets
+        realisations differ as much as they miss the truth (:func:`higan.adversarial.objectives.crps`).
     pixel_weight : float
     pixel_weight_final : float, optional
         Where given, the weight falls to it over the training: the pixel loss teaches the large scales soonest, the
@@ -86,7 +88,7 @@ class ObjectiveConfig(_Table):
     """
 
     name: str = "relativistic"
-    pixel: Literal["l1", "l2"] = "l1"
+    pixel: Literal["l1", "l2", "crps"] = "l1"
     pixel_weight: float = Field(default=0.5, ge=0)
     pixel_weight_final: float | None = Field(default=None, ge=0)
     margin: float = Field(default=0.0, ge=0)
@@ -221,6 +223,8 @@ class Recipe(_Table):
                 raise ValueError(
                     f"[scaling.{name}] is of no field in data.inputs or data.outputs ({', '.join(fields)})"
                 )
+        if self.objective.pixel == "crps" and not self.generator.noise_channels:
+            raise ValueError("objective.pixel 'crps' compares realisations: it needs generator.noise_channels above 0")
         return self
 
 

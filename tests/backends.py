@@ -117,7 +117,7 @@ def training_step(objective, ndim=2, **changes):
             DiscriminatorConfig(widths=[4, 8], embedding=8), ndim=ndim, n_inputs=1, n_outputs=1, n_parameters=2, seed=2
         )
     options = dict(
-        pixel="l1",
+        pixel="crps",
         pixel_weight=0.5,
         margin=MARGIN,
         spectral_weight=0.0 if adversary is None else 0.3,
@@ -130,8 +130,8 @@ def training_step(objective, ndim=2, **changes):
     return Step(build_model(card, seed=1), discriminator, StepConfig(objective=adversary, **{**options, **changes}))
 
 
-def training_batch(step, shape=(8, 8), size=3):
-    """A batch of numbers without structure; many lie on the physical bound."""
+def training_batch(step, shape=(8, 8), size=3, realisations=2):
+    """A batch of numbers without structure, with noise of so many realisations; many lie on the physical bound."""
     from higan.noise import noise_field
 
     rng = np.random.default_rng(step)
@@ -141,7 +141,14 @@ def training_batch(step, shape=(8, 8), size=3):
         "parameters": rng.uniform(-1, 1, size=(size, 2)).astype("float32"),
         "interpolation": rng.random(size, dtype=np.float32),
         "noise": [
-            noise_field([n >> level for n in shape], 2, seed=1, rows=step * size + np.arange(size), level=level)
+            noise_field(
+                [n >> level for n in shape],
+                2,
+                seed=1,
+                rows=np.tile(step * size + np.arange(size), realisations),
+                realisations=np.repeat(np.arange(realisations), size),
+                level=level,
+            )
             for level in range(2)
         ],
     }

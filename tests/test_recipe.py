@@ -49,6 +49,10 @@ def without(*path):
         (changed("seed", to=2**63), "seed: input should be less than"),
         (changed("name", to="../up"), "name: string should match pattern"),
         (changed("objective", "name", to="gan"), "there is no objective 'gan'; choose one of minimax, nonsaturating"),
+        (
+            changed("objective", to={"pixel": "crps"}) | {"generator": {"noise_channels": 0}},
+            "objective.pixel 'crps' compares realisations: it needs generator.noise_channels above 0",
+        ),
         (changed("objective", to={"name": "none", "pixel_weight": 0}), "pixel_weight must be positive"),
         (without("training"), "training: field required."),
         (without("training", "maps"), "training.maps: field required."),

@@ -38,6 +38,8 @@ class Batches:
         "roll", "rotate", "reflect": those of the box.
     levels, noise_channels : int
         Of the generator.
+    realisations : int
+        Of the noise: those of the first for all maps, then of the second.
     """
 
     def __init__(
@@ -54,13 +56,14 @@ class Batches:
         symmetries: Sequence[str] = (),
         levels: int = 1,
         noise_channels: int = 0,
+        realisations: int = 1,
     ):
         self.maps, self.rows = maps, rows
         self.inputs, self.outputs = list(inputs), list(outputs)
         self.parameters = parameters.astype(np.float32)
         self.batch_size, self.group, self.seed = batch_size, maps_per_simulation, seed
         self.symmetries = tuple(symmetries)
-        self.levels, self.noise_channels = levels, noise_channels
+        self.levels, self.noise_channels, self.realisations = levels, noise_channels, realisations
         self._epoch: tuple[int, np.ndarray] = (0, self._shuffled(0))
         if not len(self._epoch[1]):
             raise TrainingError(
@@ -87,7 +90,8 @@ class Batches:
                     [n >> level for n in self.maps.shape],
                     self.noise_channels,
                     seed=self.seed,
-                    rows=first + np.arange(len(rows)),
+                    rows=np.tile(first + np.arange(len(rows)), self.realisations),
+                    realisations=np.repeat(np.arange(self.realisations), len(rows)),
                     level=level,
                 )
                 for level in range(self.levels)

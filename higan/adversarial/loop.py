@@ -96,25 +96,22 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
             seed=recipe.seed,
             dtype=recipe.training.precision,
         )
-    step_function = Step(
-        generator,
-        discriminator,
-        StepConfig(
-            objective=adversary,
-            pixel=recipe.objective.pixel,
-            pixel_weight=recipe.objective.pixel_weight,
-            margin=recipe.objective.margin,
-            spectral_weight=recipe.objective.spectral_weight,
-            window=maps.geometry.window,
-            maps_per_simulation=recipe.training.maps_per_simulation,
-            r1=recipe.objective.r1,
-            r2=recipe.objective.r2,
-            interpolated=recipe.objective.gradient_penalty,
-            penalty_every=recipe.objective.penalty_every,
-            beta1=recipe.training.beta1,
-            outputs=tuple(averaged.outputs),
-        ),
+    config = StepConfig(
+        objective=adversary,
+        pixel=recipe.objective.pixel,
+        pixel_weight=recipe.objective.pixel_weight,
+        margin=recipe.objective.margin,
+        spectral_weight=recipe.objective.spectral_weight,
+        window=maps.geometry.window,
+        maps_per_simulation=recipe.training.maps_per_simulation,
+        r1=recipe.objective.r1,
+        r2=recipe.objective.r2,
+        interpolated=recipe.objective.gradient_penalty,
+        penalty_every=recipe.objective.penalty_every,
+        beta1=recipe.training.beta1,
+        outputs=tuple(averaged.outputs),
     )
+    step_function = Step(generator, discriminator, config)
 
     # Batches, validation maps, trackers, and the state to start from.
     batches = Batches(
@@ -129,6 +126,7 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
         symmetries=recipe.data.symmetries,
         levels=card.network.levels,
         noise_channels=card.network.noise_channels,
+        realisations=config.realisations,
     )
     monitor = Monitor(maps, parts.validation, recipe.validation.maps_per_simulation, averaged, recipe.seed)
     state = step_function.initial_state()

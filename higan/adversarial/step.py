@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from higan.adversarial.objectives import Loss, Objective, unit_norm_penalty, zero_centred_penalty
+from higan.adversarial.objectives import Loss, Objective, crps, unit_norm_penalty, zero_centred_penalty
 from higan.adversarial.spectrum import spectral_loss
 from higan.scaling import Linear, Scaling
 
@@ -31,8 +31,10 @@ class StepConfig:
     ----------
     objective : Objective, optional
         ``None`` trains without an adversary.
-    pixel : {"l1", "l2"}
-        Norm of the difference between the generated and the true map in scaled space.
+    pixel : {"l1", "l2", "crps"}
+        What is taken of the difference between generated and true maps in scaled space; "crps" generates two
+        realisations of each map, which are to differ as much as they miss the truth
+        (:func:`higan.adversarial.objectives.crps`).
     pixel_weight : float
     margin : float
         Cells on a physical bound are aimed at so far beyond it, in scaled space, by the pixel loss.
@@ -68,6 +70,11 @@ class StepConfig:
     penalty_every: int = 1
     beta1: float = 0.5
     outputs: tuple[Scaling, ...] = (Linear(),)
+
+    @property
+    def realisations(self) -> int:
+        """Generated of each map."""
+        return 2 if self.pixel == "crps" else 1
 
 
 def load_backend() -> Any:
@@ -142,7 +149,8 @@ class Step:
         state : State
             Must not be used afterwards (its memory may be).
         batch : mapping
-            maps (batch, *shape, c), fields, parameters and noise (a list), all scaled float32 numpy arrays.
+            maps (batch, *shape, c), fields, parameters and noise (a list), all scaled float32 numpy arrays. Noise of
+            several realisations follows upon that of the first, along the batch.
         step : int
             Number of the step, from 0.
         learning_rates : (float, float)
@@ -175,17 +183,16 @@ class Step:
                 # a cell wrongly emptied can be filled again. The pixel loss keeps the raw output from drifting.
                 bounded = _by_channel(lambda scaling, y: scaling.bound(y, ops), config.outputs, raw)
                 fake = raw + ops.stop_gradient(bounded - raw)
-                target = _by_channel(self._target, config.outputs, batch["maps"])
-                difference = raw - target
-                pixel = ops.mean(ops.abs(difference) if config.pixel == "l1" else ops.square(difference))
+                pixel = self._pixel(raw, _by_channel(self._target, config.outputs, batch["maps"]))
                 parts, total = {"pixel": pixel}, scalars[4] * pixel
                 if config.spectral_weight:
                     generated, true = (
                         _by_channel(lambda scaling, y: scaling.restore(y, ops), config.outputs, maps)
-                        for maps in (fake, batch["maps"])
+                        for maps in (fake, _repeat(batch["maps"], config.realisations))
                     )
                     parts["spectral"] = spectral_loss(generated, true, config.window, config.maps_per_simulation)
                     total = total + config.spectral_weight * parts["spectral"]
+                fake = fake[: batch["maps"].shape[0]]
                 if config.objective is not None:
                     logits = self._discriminate(state["discriminator"], batch["maps"], fake, batch)
                     parts["generator"] = _over_scales(config.objective.generator, logits)
@@ -217,6 +224,12 @@ class Step:
 
         return update
 
+    def _pixel(self, raw: Any, target: Any) -> Any:
+        if self.config.pixel == "crps":
+            return ops.mean(crps(raw[: target.shape[0]], raw[target.shape[0] :], target))
+        difference = raw - target
+        return ops.mean(ops.abs(difference) if self.config.pixel == "l1" else ops.square(difference))
+
     def _target(self, scaling: Scaling, maps: Any) -> Any:
         """What the pixel loss aims at: true maps, whose cells on a physical bound lie `margin` beyond it."""
         margin = self.config.margin
@@ -227,7 +240,8 @@ class Step:
         return maps + margin * (above - below)
 
     def _generate(self, weights: Sequence[Any], batch: Mapping[str, Any]) -> Any:
-        inputs = [batch[name] for name in ("fields", "parameters") if name in batch] + list(batch.get("noise", []))
+        condition = [_repeat(c, self.config.realisations) for c in _condition(batch)]
+        inputs = condition + list(batch.get("noise", []))
         return self.generator.stateless_call(list(weights), [], inputs)[0]
 
     def _logits(self, weights: Sequence[Any], maps: Any, condition: Sequence[Any]) -> list[Any]:
@@ -280,6 +294,11 @@ def _by_channel(function: Callable[[Scaling, Any], Any], scalings: Sequence[Scal
 
 def _condition(batch: Mapping[str, Any]) -> list[Any]:
     return [batch[name] for name in ("fields", "parameters") if name in batch]
+
+
+def _repeat(maps: Any, times: int) -> Any:
+    """A batch so many times over."""
+    return maps if times == 1 else ops.concatenate([maps] * times, axis=0)
 
 
 def adam(state: State, name: str, gradients: Sequence[Any], rate: Any, beta1: float, count: Any) -> State:

@@ -160,6 +160,16 @@ def test_noise_is_that_of_the_place_in_the_training():
     np.testing.assert_array_equal(make(2)["noise"][1], expected)
 
 
+def test_noise_of_a_second_realisation_follows_upon_the_first():
+    make, both = batches(tiny.maps()), batches(tiny.maps(), realisations=2)
+    for level, noise in enumerate(both(2)["noise"]):
+        np.testing.assert_array_equal(noise[:4], make(2)["noise"][level])
+        shape = noise.shape[1:3]
+        second = noise_field(shape, 2, seed=1, rows=[8, 9, 10, 11], realisations=1, level=level)
+        np.testing.assert_array_equal(noise[4:], second)
+    assert both(2)["fields"].shape == make(2)["fields"].shape
+
+
 def orbit(shape, symmetries, draws=400):
     """All that becomes of one map."""
     rng = np.random.default_rng(0)

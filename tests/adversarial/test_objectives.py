@@ -112,3 +112,16 @@ def test_penalties_are_means_over_maps():
     assert value(objectives.unit_norm_penalty, gradient) == pytest.approx(((np.sqrt(norms) - 1) ** 2).mean(), rel=1e-5)
     assert value(objectives.zero_centred_penalty, np.zeros_like(gradient)) == 0
     assert np.isfinite(value(objectives.unit_norm_penalty, np.zeros_like(gradient)))
+
+
+def test_crps_is_least_for_the_distribution_of_the_truth():
+    """Of normal distributions around the truth's mean, that with its scatter; the absolute difference wants none."""
+    y, first, second = np.random.default_rng(1).normal(size=(3, 200_000))
+    scores = {
+        width: backends.host(objectives.crps(*map(ops.convert_to_tensor, (width * first, width * second, y)))).mean()
+        for width in (0.0, 0.7, 1.0, 1.4)
+    }
+    assert min(scores, key=scores.get) == 1.0
+    # The mean of |y| without scatter; with the truth's, as Gneiting & Raftery 2007 have it below eq. 21, 1 / sqrt(pi).
+    assert scores[0.0] == pytest.approx(np.sqrt(2 / np.pi), rel=1e-2)
+    assert scores[1.0] == pytest.approx(1 / np.sqrt(np.pi), rel=1e-2)

@@ -65,16 +65,23 @@ def test_losses_are_those_of_the_networks(name, first_losses):
     step, batches = backends.first_steps(name)
     batch = batches[0]
     condition = [batch[key] for key in ("fields", "parameters") if key in batch]
-    raw = backends.host(step.generator([*condition, *batch.get("noise", [])]))
+    draws = len(batch["noise"][0]) // len(batch["maps"]) if "noise" in batch else 1
+    repeated = [np.concatenate([c] * draws) for c in condition]
+    raw = backends.host(step.generator([*repeated, *batch.get("noise", [])]))
+    raws = np.split(raw, draws)
     found = {key: values[0] for key, values in first_losses[name].items()}
     margin = backends.MARGIN if name in backends.PENALISED else 0.0
     target = batch["maps"] - margin * (batch["maps"] == np.float32(backends.LOWER))
-    assert found["pixel"] == pytest.approx(np.abs(raw - target).mean(), rel=1e-5)
+    missed = np.mean([np.abs(raw - target) for raw in raws])
+    spread = np.abs(raws[0] - raws[-1]).mean()
+    assert (spread > 0) == (draws == 2) == (name in backends.PENALISED)
+    assert found["pixel"] == pytest.approx(missed - spread / 2, rel=1e-5)
     if name == "none":
         assert set(found) == {"pixel"}
         return
-    fake = np.maximum(raw, backends.LOWER)
-    assert (fake != raw).any()
+    fakes = np.maximum(raws, backends.LOWER)
+    fake = fakes[0]
+    assert (fake != raws[0]).any()
     logits = [
         [backends.host(x) for x in tree.flatten(step.discriminator([maps, *condition]))]
         for maps in (batch["maps"], fake)
@@ -85,8 +92,8 @@ def test_losses_are_those_of_the_networks(name, first_losses):
     expected = {"pixel", "generator", "discriminator"} | ({"gradient_penalty"} if name == "wgan-gp" else {"r1", "r2"})
     if name in backends.PENALISED:
         expected.add("spectral")
-        P = [power_spectrum(maps[..., 0], 1.0)[1].sum(axis=0) for maps in (fake, batch["maps"])]
-        assert found["spectral"] == pytest.approx(np.abs(P[0] / P[1] - 1).mean(), rel=1e-4)
+        P = [power_spectrum(maps[..., 0], 1.0)[1].sum(axis=0) for maps in (*fakes, batch["maps"])]
+        assert found["spectral"] == pytest.approx(np.abs(np.array(P[:2]) / P[2] - 1).mean(), rel=1e-4)
     assert set(found) == expected
 
 
@@ -231,7 +238,7 @@ def test_average_and_simultaneous_updates():
 def test_l2_training_learns():
     """A generator trained for the mean fits one batch."""
     step = backends.training_step("none", pixel="l2", pixel_weight=1.0)
-    state, batch = step.initial_state(), backends.training_batch(0)
+    state, batch = step.initial_state(), backends.training_batch(0, realisations=1)
     batch["maps"] = 0.5 * batch["fields"] - 0.3
     found = []
     for i in range(60):
