@@ -345,6 +345,18 @@ class _Sink(io.FileIO):
             self.error = error
         return len(view)
 
+    def readinto(self, buffer: Any) -> int:
+        """Zeros for what lies beyond the end, as HDF5's own files give: it would take what the memory held before."""
+        view = memoryview(buffer).cast("B")
+        done = 0
+        try:
+            while part := super().readinto(view[done:]):
+                done += part
+        except BaseException as error:
+            self.error = error
+        view[done:] = bytes(len(view) - done)
+        return len(view)
+
     def truncate(self, size: int | None = None) -> int:
         try:
             if self.error is None:

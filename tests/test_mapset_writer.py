@@ -1,6 +1,5 @@
 import errno
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from higan.errors import MapSetError, OutputError
 from higan.mapset import Geometry, MapSet, Parameter
-from higan.mapset_writer import MADE_FROM, MapSetWriter, partial_path
+from higan.mapset_writer import MADE_FROM, MapSetWriter, _Sink, partial_path
 from tests.test_mapset import example
 
 
@@ -264,15 +263,34 @@ def test_a_partial_does_not_outlive_an_error_that_comes_again(tmp_path):
 @pytest.mark.parametrize("room", [0, 2000, 7000, 12000])
 def test_no_room_for_a_partial(tmp_path, room):
     """Found before any map is painted, as the maps have their places from the start."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    writer = MapSetWriter(tmp_path / "maps.h5", example(), {"density": ((32, 32), "", "")}, 12, made_from="x")
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-        with pytest.raises(OutputError, match="Nothing was left behind"):
-            writer.__enter__()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert not list(tmp_path.iterdir())
+    code = """
+import resource, sys
+from pathlib import Path
+from higan.errors import OutputError
+from higan.mapset_writer import MapSetWriter
+from tests.test_mapset import example
+writer = MapSetWriter(Path(sys.argv[1]), example(), {"density": ((32, 32), "", "")}, 12, made_from="x")
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+try:
+    writer.__enter__()
+except OutputError as error:
+    print(error)
+"""
+    path = tmp_path / "maps.h5"
+    command = [sys.executable, "-B", "-c", code, str(path), str(room)]
+    # Its words through a pipe, as a file would have no room for them either.
+    result = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "Nothing was left behind" in result.stdout and not list(tmp_path.iterdir())
+
+
+def test_what_lies_beyond_the_end_of_a_file_is_zero(tmp_path):
+    path = tmp_path / "short"
+    path.write_bytes(b"abc")
+    buffer = bytearray(b"x" * 8)
+    with _Sink(path, "r+b") as sink:
+        assert sink.readinto(buffer) == 8
+    assert bytes(buffer) == b"abc" + bytes(5)
 
 
 def test_after_its_header_a_partial_changes_only_in_its_maps(tmp_path, monkeypatch):

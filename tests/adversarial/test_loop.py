@@ -304,7 +304,10 @@ def test_not_periodic_without_parameters_and_noise(tmp_path):
         parameters=np.zeros((8, 0)), parameter_info=[], geometry=Geometry(ndim=2, box_size=32.0, periodic=False)
     )
     recipe = tiny.recipe(
-        **ALONE, training={"maps": 8, "tick_maps": 8}, generator={"noise_channels": 0}, data={"symmetries": ["reflect"]}
+        objective=ALONE["objective"] | {"pixel": "l1"},
+        training={"maps": 8, "tick_maps": 8},
+        generator={"noise_channels": 0},
+        data={"symmetries": ["reflect"]},
     )
     card = load_card(loop.train(recipe, tmp_path / "run", maps=open_maps))
     assert not card.periodic and card.parameters == [] and card.thickness is None
