@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SIMULATORS", "simulate", "simulator"]
 
-SIMULATORS = {"21cmfast": ("higan.simulators.twentyonecmfast", "TwentyOneCmFast")}
+SIMULATORS = {
+    "21cmfast": ("higan.simulators.twentyonecmfast", "TwentyOneCmFast"),
+    "post-reionisation": ("higan.simulators.post_reionisation", "PostReionisation"),
+}
 
 
 def simulator(name: str, **settings: Any) -> Simulator:

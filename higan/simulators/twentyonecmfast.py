@@ -79,11 +79,11 @@ class TwentyOneCmFast:
         ):
             if not ok:
                 raise HiganError(f"21cmFAST cannot run with {setting} = {getattr(self, setting)}. Give a larger value.")
-        _import()
+        import_21cmfast()
 
     def version(self) -> str:
         """Version of 21cmFAST."""
-        _import()
+        import_21cmfast()
         return importlib.metadata.version("21cmFAST")
 
     def shape(self) -> tuple[int, ...]:
@@ -92,7 +92,7 @@ class TwentyOneCmFast:
 
     def geometry(self) -> Geometry:
         """A periodic box, with the background cosmology that the template has (SIGMA_8 is a parameter)."""
-        cosmo = self._inputs({}, 1).cosmo_params
+        cosmo = self.inputs({}, 1).cosmo_params
         return Geometry(
             kind="box",
             ndim=3,
@@ -119,9 +119,9 @@ class TwentyOneCmFast:
 
     def run(self, parameters: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
         """One coeval box; nothing is cached on disc."""
-        with _quiet():
-            inputs = self._inputs(parameters, seed)
-            box = _import().run_coeval(
+        with quiet():
+            inputs = self.inputs(parameters, seed)
+            box = import_21cmfast().run_coeval(
                 inputs=inputs, out_redshifts=[float(self.redshift)], write=False, progressbar=False
             )[0]
             return {
@@ -130,9 +130,9 @@ class TwentyOneCmFast:
                 "brightness_temp": box.brightness_temperature.get("brightness_temp"),
             }
 
-    def _inputs(self, parameters: Mapping[str, float], seed: int) -> Any:
-        with _quiet():
-            template = _import().InputParameters.from_template(list(TEMPLATE), random_seed=seed)
+    def inputs(self, parameters: Mapping[str, float], seed: int) -> Any:
+        with quiet():
+            template = import_21cmfast().InputParameters.from_template(list(TEMPLATE), random_seed=seed)
             options = dict(HII_DIM=self.cells, DIM=2 * self.cells, BOX_LEN=float(self.box_size), N_THREADS=1)
             # 21cmFAST refuses a box in which three of the largest ionised bubbles do not lie side by side.
             if template.astro_params.R_BUBBLE_MAX > self.box_size / 3:
@@ -141,8 +141,8 @@ class TwentyOneCmFast:
 
 
 @functools.cache
-def _import() -> Any:
-    with _quiet():
+def import_21cmfast() -> Any:
+    with quiet():
         try:
             import py21cmfast
         except ModuleNotFoundError as error:
@@ -158,7 +158,7 @@ def _import() -> Any:
     return py21cmfast
 
 
-class _quiet(warnings.catch_warnings):
+class quiet(warnings.catch_warnings):
     """Without 21cmFAST's warnings about settings that are meant."""
 
     def __enter__(self) -> Any:

@@ -40,12 +40,12 @@ def test_one_small_simulation(tmp_path, monkeypatch):
 
 @needs_21cmfast
 def test_inputs_are_those_of_the_reference_set():
-    inputs = simulator("21cmfast")._inputs({"F_STAR10": -1.5, "ALPHA_STAR": 0.4, "SIGMA_8": 0.85}, 1007)
+    inputs = simulator("21cmfast").inputs({"F_STAR10": -1.5, "ALPHA_STAR": 0.4, "SIGMA_8": 0.85}, 1007)
     options, astro, cosmo = inputs.simulation_options, inputs.astro_params, inputs.cosmo_params
     assert (options.HII_DIM, options.DIM, options.BOX_LEN, options.N_THREADS) == (64, 128, 128.0, 1)
     assert (astro.F_STAR10, astro.ALPHA_STAR, cosmo.SIGMA_8, inputs.random_seed) == (-1.5, 0.4, 0.85, 1007)
     assert astro.R_BUBBLE_MAX == 32.0
-    small = simulator("21cmfast", cells=16, box_size=32.0)._inputs({}, 1)
+    small = simulator("21cmfast", cells=16, box_size=32.0).inputs({}, 1)
     assert small.astro_params.R_BUBBLE_MAX <= 32.0 / 3
 
 
@@ -58,10 +58,10 @@ def test_senseless_settings(tmp_path, settings):
 
 def test_not_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "py21cmfast", None)
-    twentyonecmfast._import.cache_clear()
+    twentyonecmfast.import_21cmfast.cache_clear()
     with pytest.raises(MissingDependencyError, match=r"pip install 'higan\[simulate\]'"):
         simulate("21cmfast", output=tmp_path / "boxes.h5")
-    twentyonecmfast._import.cache_clear()
+    twentyonecmfast.import_21cmfast.cache_clear()
     assert not list(tmp_path.iterdir())
 
 
@@ -73,7 +73,7 @@ def test_a_library_is_missing(tmp_path, monkeypatch):
 
     monkeypatch.delitem(sys.modules, "py21cmfast", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    twentyonecmfast._import.cache_clear()
+    twentyonecmfast.import_21cmfast.cache_clear()
     with pytest.raises(MissingDependencyError, match=r"a library it needs is missing \(libgsl"):
         simulate("21cmfast", output=tmp_path / "boxes.h5")
-    twentyonecmfast._import.cache_clear()
+    twentyonecmfast.import_21cmfast.cache_clear()
