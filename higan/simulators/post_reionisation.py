@@ -15,14 +15,13 @@ import numpy as np
 
 from higan.mapset import Geometry, Parameter
 from higan.simulators import neutral_hydrogen as hi
-from higan.simulators.design import Design, cosmic_variance, one_parameter, sobol
 from higan.simulators.twentyonecmfast import TwentyOneCmFast, import_21cmfast, quiet
 
 _HALOES, _SCATTER = 1, 2  # streams of random numbers, beside one another for one seed
 
 
 @dataclasses.dataclass(frozen=True)
-class PostReionisation:
+class PostReionisation(TwentyOneCmFast):
     """HI after reionisation: haloes and a photo-ionised intergalactic medium at one redshift.
 
     The settings as they are give the reference set ``hi-z5``: cells of 0.28 Mpc, five times those of HIGAN's cubes
@@ -67,34 +66,18 @@ class PostReionisation:
         "density": ("", "matter overdensity"),
         "hi_density": ("solMass / Mpc3", "comoving density of neutral hydrogen"),
     }
-    sets: ClassVar[dict[str, str]] = TwentyOneCmFast.sets
-
-    def check(self) -> None:
-        """Refuse settings that make no sense, and a machine without 21cmFAST, before any work is done."""
-        self._matter().check()
+    splits: ClassVar[tuple[tuple[str, int], ...]] = (("train", 88), ("validation", 12), ("test", 12))
+    seeds: ClassVar[dict[str, int]] = {"lh": 11000, "cv": 12000, "1p": 13000}
 
     def version(self) -> str:
         """Version of 21cmFAST, and of the recipes for HI."""
-        return f"{self._matter().version()}, HI 1"
-
-    def shape(self) -> tuple[int, ...]:
-        """Cells of a box."""
-        return (self.cells,) * 3
+        return f"{super().version()}, HI 1"
 
     def geometry(self) -> Geometry:
         """A periodic box, with the background cosmology that is no parameter."""
-        geometry = self._matter().geometry()
+        geometry = super().geometry()
         cosmology = {k: v for k, v in geometry.cosmology.items() if k != "Omega_m"}
         return dataclasses.replace(geometry, cosmology=cosmology)
-
-    def design(self, set: str, seed: int | None = None, n: int | None = None) -> Design:
-        """The simulations of a set; see the class."""
-        if set == "lh":
-            splits = [("train", 88), ("validation", 12), ("test", 12)]
-            return sobol(self.parameters, 112, 128, 11000 if seed is None else seed, splits)
-        if set == "cv":
-            return cosmic_variance(self.parameters, 27 if n is None else n, 12000 if seed is None else seed)
-        return one_parameter(self.parameters, 13000 if seed is None else seed)
 
     def run(self, parameters: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
         """One box; nothing is cached on disc."""
@@ -122,7 +105,7 @@ class PostReionisation:
         code = import_21cmfast()
         with quiet():
             cosmology = {name: parameters[name] for name in ("SIGMA_8", "OMm")}
-            inputs = self._matter().inputs(cosmology, seed).evolve_input_structs(SOURCE_MODEL="DEXM-ESF")
+            inputs = self.inputs(cosmology, seed).evolve_input_structs(SOURCE_MODEL="DEXM-ESF")
             initial = code.compute_initial_conditions(inputs=inputs, write=False)
             options = dict(initial_conditions=initial, inputs=inputs, write=False)
             density = code.perturb_field(redshift=self.redshift, **options).get("density")
@@ -131,6 +114,3 @@ class PostReionisation:
         mass = haloes.get("halo_masses")
         found = mass > 0
         return density, mass[found].astype(float), haloes.get("halo_coords")[found].astype(float), inputs.cosmo_params
-
-    def _matter(self) -> TwentyOneCmFast:
-        return TwentyOneCmFast(cells=self.cells, box_size=self.box_size, redshift=self.redshift)

@@ -69,6 +69,8 @@ class TwentyOneCmFast:
         "cv": "fiducial parameters, many seeds",
         "1p": "one parameter at a time, one seed",
     }
+    splits: ClassVar[tuple[tuple[str, int], ...]] = (("train", 160), ("validation", 16), ("test", 24))
+    seeds: ClassVar[dict[str, int]] = {"lh": 1000, "cv": 2000, "1p": 3000}
 
     def check(self) -> None:
         """Refuse settings that make no sense, and a machine without 21cmFAST, before any work is done."""
@@ -110,12 +112,14 @@ class TwentyOneCmFast:
 
     def design(self, set: str, seed: int | None = None, n: int | None = None) -> Design:
         """The simulations of a set; see the class."""
+        first = self.seeds[set] if seed is None else seed
         if set == "lh":
-            splits = [("train", 160), ("validation", 16), ("test", 24)]
-            return sobol(self.parameters, 200, 256, 1000 if seed is None else seed, splits)
+            total = sum(count for _, count in self.splits)
+            # Of the next power of two, which keeps the sequence balanced.
+            return sobol(self.parameters, total, 1 << (total - 1).bit_length(), first, self.splits)
         if set == "cv":
-            return cosmic_variance(self.parameters, 27 if n is None else n, 2000 if seed is None else seed)
-        return one_parameter(self.parameters, 3000 if seed is None else seed)
+            return cosmic_variance(self.parameters, 27 if n is None else n, first)
+        return one_parameter(self.parameters, first)
 
     def run(self, parameters: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
         """One coeval box; nothing is cached on disc."""
@@ -131,6 +135,7 @@ class TwentyOneCmFast:
             }
 
     def inputs(self, parameters: Mapping[str, float], seed: int) -> Any:
+        """What 21cmFAST calls InputParameters: templates, settings, `parameters` by its names, and the seed."""
         with quiet():
             template = import_21cmfast().InputParameters.from_template(list(TEMPLATE), random_seed=seed)
             options = dict(HII_DIM=self.cells, DIM=2 * self.cells, BOX_LEN=float(self.box_size), N_THREADS=1)
@@ -142,6 +147,7 @@ class TwentyOneCmFast:
 
 @functools.cache
 def import_21cmfast() -> Any:
+    """The package of 21cmFAST; MissingDependencyError that says what to install where it cannot be imported."""
     with quiet():
         try:
             import py21cmfast
