@@ -25,11 +25,12 @@ class PostReionisation(TwentyOneCmFast):
     """HI after reionisation: haloes and a photo-ionised intergalactic medium at one redshift.
 
     The settings as they are give the reference set ``hi-z5``: cells of 0.28 Mpc, five times those of HIGAN's cubes
-    (Zamudio-Fernandez et al. 2019, 1904.12846: 35 kpc/h). Fields are the evolved matter overdensity and the comoving
-    density of HI in M_sun/Mpc³. The HI of a halo of mass M has the mean M_0 (M/M_min)^0.74 exp(-(M_min/M)^0.35), M_0 =
-    1.9e9 M_sun/h, with a log-normal scatter of 0.2 dex, and an exponential profile; the gas between haloes follows the
-    density and is in photo-ionisation equilibrium. Haloes are found down to the mass of a cell of the initial
-    conditions, 1.1e8 M_sun, which hold a ten-thousandth of M_0.
+    (Zamudio-Fernandez et al. 2019, 1904.12846: 35 kpc/h). Fields are the evolved matter overdensity, the comoving
+    density of HI in M_sun/Mpc³, and for comparison what a halo model makes of the same haloes. The HI of a halo of
+    mass M has the mean M_0 (M/M_min)^0.74 exp(-(M_min/M)^0.35), M_0 = 1.9e9 M_sun/h, with a log-normal scatter of
+    0.2 dex, and an exponential profile; the gas between haloes follows the density and is in photo-ionisation
+    equilibrium. Haloes are found down to the mass of a cell of the initial conditions, 1.1e8 M_sun, which hold a
+    ten-thousandth of M_0.
 
     Sets, and the seeds they have where none is given:
 
@@ -65,6 +66,7 @@ class PostReionisation(TwentyOneCmFast):
     fields: ClassVar[dict[str, tuple[str, str]]] = {
         "density": ("", "matter overdensity"),
         "hi_density": ("solMass / Mpc3", "comoving density of neutral hydrogen"),
+        "hi_halo_model": ("solMass / Mpc3", "the same by a halo model: mean HI at the centres of the true haloes"),
     }
     splits: ClassVar[tuple[tuple[str, int], ...]] = (("train", 88), ("validation", 12), ("test", 12))
     seeds: ClassVar[dict[str, int]] = {"lh": 11000, "cv": 12000, "1p": 13000}
@@ -84,11 +86,10 @@ class PostReionisation(TwentyOneCmFast):
         density, mass, positions, cosmo = self._haloes(parameters, seed)
         h, omega_m = cosmo.hlittle, parameters["OMm"]
         scatter = np.random.default_rng([seed, _SCATTER]).normal(size=len(mass)) * hi.SCATTER * np.log(10)
+        mean = hi.halo_hi_mass(mass, 10 ** parameters["LOG10_M_MIN"], 1.9e9 / h, 0.74)
         in_haloes = hi.haloes_on_grid(
             positions,
-            # The scatter keeps the mean.
-            hi.halo_hi_mass(mass, 10 ** parameters["LOG10_M_MIN"], 1.9e9 / h, 0.74)
-            * np.exp(scatter - 0.5 * (hi.SCATTER * np.log(10)) ** 2),
+            mean * np.exp(scatter - 0.5 * (hi.SCATTER * np.log(10)) ** 2),  # the scatter keeps the mean
             hi.virial_radius(mass, self.redshift, h, omega_m),
             hi.hi_concentration(mass, self.redshift),
             self.cells,
@@ -98,19 +99,32 @@ class PostReionisation(TwentyOneCmFast):
         between = hi.intergalactic_hi(
             1 + density, self.redshift, cosmo.OMb * hi.CRITICAL * h**2, 10 ** parameters["LOG10_GAMMA_HI"]
         )
-        return {"density": density, "hi_density": in_haloes + between}
+        # A profile of no extent.
+        central = hi.haloes_on_grid(
+            positions,
+            mean,
+            np.zeros_like(mass),
+            np.ones_like(mass),
+            self.cells,
+            self.box_size,
+            np.random.default_rng(0),
+        )
+        return {"density": density, "hi_density": in_haloes + between, "hi_halo_model": central}
 
     def _haloes(self, parameters: Mapping[str, float], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
         """Overdensity on the grid; masses (M_sun) and positions (Mpc) of haloes; the cosmology."""
         code = import_21cmfast()
         with quiet():
             cosmology = {name: parameters[name] for name in ("SIGMA_8", "OMm")}
-            inputs = self.inputs(cosmology, seed).evolve_input_structs(SOURCE_MODEL="DEXM-ESF")
+            # Displacements of the coarse grid would leave the lattice of the fine one visible in voids.
+            inputs = self.inputs(cosmology, seed).evolve_input_structs(
+                SOURCE_MODEL="DEXM-ESF", PERTURB_ON_HIGH_RES=True
+            )
             initial = code.compute_initial_conditions(inputs=inputs, write=False)
-            options = dict(initial_conditions=initial, inputs=inputs, write=False)
-            density = code.perturb_field(redshift=self.redshift, **options).get("density")
-            catalogue = code.determine_halo_catalog(redshift=self.redshift, **options)
-            haloes = code.perturb_halo_catalog(halo_catalog=catalogue, **options)
+            given = dict(initial_conditions=initial, inputs=inputs, write=False)
+            density = code.perturb_field(redshift=self.redshift, **given).get("density")
+            catalogue = code.determine_halo_catalog(redshift=self.redshift, **given)
+            haloes = code.perturb_halo_catalog(halo_catalog=catalogue, **given)
         mass = haloes.get("halo_masses")
         found = mass > 0
         return density, mass[found].astype(float), haloes.get("halo_coords")[found].astype(float), inputs.cosmo_params

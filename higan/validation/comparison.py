@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from higan.validation.bootstrap import bootstrap
 from higan.validation.models import Model
 from higan.validation.one_point import default_edges
 from higan.validation.results import Comparison, ModelResult
-from higan.validation.statistic import Setting, statistics
+from higan.validation.statistic import LEVELS, Setting, Statistic, statistics
 
 BATCH_CELLS = 1 << 21  # painted at a time: 8 MB of float32, a few times that while spectra are taken
 FAINT = 0.05  # mean neutral fraction below which the power of a simulation vanishes
@@ -88,6 +88,7 @@ def compare(
         raise MapSetError("There is nothing to compare with the truth. Give a model.")
     simulations, index = np.unique(truth.simulation[rows], return_inverse=True)
     low, high, deviation, means = _scan(truth, field, rows, index)
+    _, group = np.unique(truth.parameters[simulations], axis=0, return_inverse=True)
     if bright is not None:
         bright = np.asarray(bright, dtype=bool)[simulations]
     elif "neutral_fraction" in truth.fields:
@@ -105,15 +106,22 @@ def compare(
         length_units=truth.geometry.length_units,
         window=window,
         edges=default_edges(low, high, deviation, units) if edges is None else np.asarray(edges, dtype=np.float64),
+        levels=_levels(truth, field, rows),
+        thickness=truth.geometry.thickness,
+        redshift=truth.geometry.redshift,
         large_scale_k=large_scale_k,
     )
+    families = [cls(setting) for cls in statistics()]
+    counts = np.bincount(index, minlength=len(bright))
+    known = {"maps": counts, "bright": bright, "group": group.reshape(-1)}
+    common = {name: sums | known for name, sums in _measure_truth(families, truth, field, rows, index).items()}
     shown = _examples(rows, index, means, bright)
     examples = {"truth": truth.read(field, shown), "simulation": truth.simulation[shown]}
     if input is not None and input in truth.fields:
         examples["input"] = truth.read(input, shown)
     ordered = sorted(entries.items(), key=lambda item: item[1].baseline)
     results = {
-        name: _evaluate(name, model, truth, rows, index, bright, setting, shown, seed, resamples)
+        name: _evaluate(name, model, truth, rows, index, families, common, shown, seed, resamples)
         for name, model in ordered
     }
     from higan.checkpoint import library_versions
@@ -132,19 +140,35 @@ def compare(
     )
 
 
+def _measure_truth(
+    families: Sequence[Statistic], truth: MapSet, field: str, rows: np.ndarray, index: np.ndarray
+) -> dict[str, dict[str, np.ndarray]]:
+    """Sums over the maps of each simulation of what every statistic takes of true maps alone."""
+    sums: dict[str, dict[str, np.ndarray]] = {family.name: {} for family in families}
+    size = max(1, BATCH_CELLS // int(np.prod(truth.shape)))
+    with progress("measuring the truth", len(rows)) as advance:
+        for start in range(0, len(rows), size):
+            true = truth.read(field, rows[start : start + size])
+            for family in families:
+                _add(sums[family.name], family.measure_truth(true), index[start : start + size], int(index.max()) + 1)
+            advance(len(true))
+    return sums
+
+
 def _evaluate(
     name: str,
     model: Model,
     truth: MapSet,
     rows: np.ndarray,
     index: np.ndarray,
-    bright: np.ndarray,
-    setting: Setting,
+    families: Sequence[Statistic],
+    common: Mapping[str, Mapping[str, np.ndarray]],
     shown: np.ndarray,
     seed: int,
     resamples: int,
 ) -> ModelResult:
-    families = [cls(setting) for cls in statistics()]
+    """Of one model; `common` holds, for every statistic, the sums that are the same for all models."""
+    setting, n = families[0].setting, int(index.max()) + 1
     sums: dict[str, dict[str, np.ndarray]] = {family.name: {} for family in families}
     examples: dict[int, np.ndarray] = {}
     size = max(1, BATCH_CELLS // (int(np.prod(setting.shape)) * model.realisations))
@@ -155,11 +179,10 @@ def _evaluate(
             generated = _checked(model.maps(batch), true.shape, name, batch)
             examples.update({int(row): generated[i, 0] for i, row in enumerate(batch) if row in shown})
             for family in families:
-                _add(sums[family.name], family.measure(true, generated), index[start : start + size], len(bright))
+                _add(sums[family.name], family.measure(true, generated), index[start : start + size], n)
             advance(len(batch))
-    counts = np.bincount(index, minlength=len(bright))
     for family in families:
-        sums[family.name] |= {"maps": counts, "bright": bright}
+        sums[family.name] |= common[family.name]
 
     def evaluate(chosen: np.ndarray | slice) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -168,7 +191,7 @@ def _evaluate(
         return values
 
     values = evaluate(slice(None))
-    errors = bootstrap(evaluate, len(bright), seed=seed, resamples=resamples)
+    errors = bootstrap(evaluate, n, seed=seed, resamples=resamples)
     by_simulation: dict[str, np.ndarray] = {}
     for family in families:
         by_simulation |= family.by_simulation(sums[family.name])
@@ -236,6 +259,17 @@ def _scan(truth: MapSet, field: str, rows: np.ndarray, index: np.ndarray) -> tup
         done += len(batch)
     n = done * int(np.prod(truth.shape))
     return float(low), float(high), float(np.sqrt(max(squares / n - (total / n) ** 2, 0.0))), sums / np.bincount(index)
+
+
+def _levels(truth: MapSet, field: str, rows: np.ndarray) -> np.ndarray:
+    """Thresholds at quantiles of the true cells, of as many as a batch holds, evenly spread over maps."""
+    chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), 256)).round().astype(int)]
+    # Odd, so that not all are of a few columns.
+    stride = len(chosen) * int(np.prod(truth.shape)) // BATCH_CELLS | 1
+    cells = np.concatenate([truth.read(field, [row]).ravel()[::stride] for row in chosen]).astype(np.float64)
+    levels = np.unique(np.quantile(cells, LEVELS))
+    # At the least value there is, every cell is at or above the threshold.
+    return levels[levels > cells.min()]
 
 
 def _examples(rows: np.ndarray, index: np.ndarray, means: np.ndarray, bright: np.ndarray) -> np.ndarray:

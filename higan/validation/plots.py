@@ -6,6 +6,7 @@ notebook alike. Colours are those of Okabe & Ito, which colour-blind readers can
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -199,6 +200,83 @@ def means(comparison: Comparison, path: str | os.PathLike[str]) -> str:
         _legend(axes)
         save(figure, path)
     return "Global mean of the maps of each simulation: generated less true, against true."
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """A curve of models beside that of the truth, for :func:`beside_truth`.
+
+    Parameters
+    ----------
+    x, truth, model : str
+        Names of curves: the abscissa, what the truth has and what a model has.
+    x_label, y_label : str
+    row : int, optional
+        Of curves that have several rows.
+    x_scale, y_scale : str
+        As Matplotlib takes them.
+    ratio : bool
+        Below is the model's over the true one, otherwise the difference, over the largest true value.
+    """
+
+    x: str
+    truth: str
+    model: str
+    x_label: str
+    y_label: str
+    row: int | None = None
+    x_scale: str = "linear"
+    y_scale: str = "linear"
+    ratio: bool = True
+
+
+def beside_truth(comparison: Comparison, path: str | os.PathLike[str], panels: Sequence[Panel]) -> Path:
+    """Curves of truth and models side by side, below each its ratio to, or difference from, the truth with errors.
+
+    Examples
+    --------
+    >>> panel = Panel("k", "P_truth", "P", "k [1/Mpc]", "P(k)", x_scale="log", y_scale="log")
+    >>> beside_truth(comparison, "power.png", [panel])  # doctest: +SKIP
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(max(6.4, 3.2 * len(panels)), 5.4), dpi=DPI)
+        grid = figure.subplots(2, len(panels), sharex="col", height_ratios=(1.3, 1), squeeze=False)
+        for (above, below), panel in zip(grid.T, panels, strict=True):
+            _draw_panel(above, below, panel, comparison)
+        _legend(grid[0, 0])
+        return save(figure, path)
+
+
+def _draw_panel(above: Axes, below: Axes, panel: Panel, comparison: Comparison) -> None:
+    def of(curves: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+        return np.asarray(curves[name] if panel.row is None else curves[name][panel.row], dtype=np.float64)
+
+    first = next(iter(comparison.models.values()))
+    x, truth = np.asarray(first.curves[panel.x]), of(first.curves, panel.truth)
+    above.plot(x, truth, color=TRUTH, lw=2.2, label="truth")
+    largest = np.nanmax(np.abs(truth)) if np.isfinite(truth).any() else np.nan
+    against = np.where(truth == 0, np.nan, truth) if panel.ratio else np.full_like(truth, largest or np.nan)
+    reach = 0.12
+    for name, result, style in _lines(comparison):
+        value = of(result.curves, panel.model)
+        above.plot(x, value, label=name, **style)
+        off = (value - truth) / against
+        below.plot(x, off, **style)
+        if result.model.baseline:
+            continue
+        error = of(result.curve_errors, panel.model) / np.abs(against)
+        if np.isfinite(error).any():
+            below.fill_between(x, off - error, off + error, color=style["color"], alpha=0.35, lw=0)
+        if np.isfinite(off).any():
+            reach = max(reach, min(1.15 * float(np.nanmax(np.abs(off))), 1.05))
+    below.axhspan(-0.05, 0.05, color="0.9", lw=0, zorder=0)
+    below.axhline(0.0, color=TRUTH, lw=0.8)
+    below.set_ylim(-reach, reach)
+    above.set_xscale(panel.x_scale)
+    above.set_yscale(panel.y_scale)
+    above.set_ylabel(panel.y_label)
+    below.set_xlabel(panel.x_label)
+    below.set_ylabel("generated / true - 1" if panel.ratio else "(generated - true) / max")
 
 
 def overview(comparison: Comparison, path: str | os.PathLike[str]) -> str:

@@ -2,10 +2,11 @@
 
 A statistic compares generated maps with the truth in two stages, so that any number of maps streams through little
 memory and every number gets an error: `measure` reduces a batch to a few values a map, which are summed over the maps
-of each simulation; `evaluate` turns such sums, a row a simulation, into numbers and curves, and is called again for
-every bootstrap resample of the simulations.
+of each simulation (`measure_truth` does so once for what needs true maps alone); `evaluate` turns such sums, a row a
+simulation, into numbers and curves, and is called again for every bootstrap resample of the simulations.
 
-To add one, write a file in this folder with a subclass of :class:`Statistic` under the decorator :func:`statistic`.
+To add one, write a file in this folder with a subclass of :class:`Statistic` under the decorator :func:`statistic`; of
+:class:`Summary` where it takes the same list of values of a true map as of a generated one.
 Every module here is imported when statistics are asked for, and tables, metrics and report follow what the class
 declares.
 """
@@ -23,6 +24,10 @@ import numpy as np
 
 if TYPE_CHECKING:
     from higan.validation.results import Comparison
+
+
+LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.995)
+"""Shares of true cells below the levels of :class:`Setting`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +67,12 @@ class Setting:
         For maps that are not periodic.
     edges : ndarray
         Of the one-point distribution, in `units`.
+    levels : ndarray
+        Thresholds for excursion sets and heights, in `units`: values that the shares :data:`LEVELS` of the true cells
+        are below, each once.
+    thickness : float, optional
+        Of a slab, in `length_units`.
+    redshift : float, optional
     large_scale_k : float
         Up to where large-scale correlations are averaged, in 1 / `length_units`.
     """
@@ -73,6 +84,9 @@ class Setting:
     length_units: str = "Mpc"
     window: str | None = None
     edges: np.ndarray = dataclasses.field(default_factory=lambda: np.arange(0.0, 30.5, 0.5))
+    levels: np.ndarray = dataclasses.field(default_factory=lambda: np.arange(2.5, 30.0, 2.5))
+    thickness: float | None = None
+    redshift: float | None = None
     large_scale_k: float = 0.3
 
 
@@ -101,15 +115,19 @@ class Statistic:
     def __init__(self, setting: Setting):
         self.setting = setting
 
+    def measure_truth(self, truth: np.ndarray) -> dict[str, np.ndarray]:
+        """Values a map of the truth (n, *shape) alone, arrays (n, …): taken once, whatever the number of models."""
+        return {}
+
     def measure(self, truth: np.ndarray, generated: np.ndarray) -> dict[str, np.ndarray]:
         """Values a map: truth (n, *shape) and generated (n, realisations, *shape), float32, to arrays (n, …)."""
         raise NotImplementedError
 
     def evaluate(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Numbers and curves from the sums of `measure` over the maps of each simulation, arrays (n_sim, …).
+        """Numbers and curves from the sums of both `measure` over the maps of each simulation, arrays (n_sim, …).
 
-        `sums` also holds "maps", the number of them, and "bright", whether a simulation enters the statistics of single
-        simulations. What is not defined is NaN.
+        `sums` also holds "maps", the number of them, "bright", whether a simulation enters the statistics of single
+        simulations, and "group", a number that simulations of the same parameters share. What is not defined is NaN.
         """
         raise NotImplementedError
 
@@ -121,6 +139,31 @@ class Statistic:
     def figure(cls, comparison: Comparison, path: Path) -> str | None:
         """Draw to `path` and return the figure's caption; ``None`` where there is nothing to draw."""
         return None
+
+
+class Summary(Statistic):
+    """Base of the statistics that take the same list of values of every map, true or generated.
+
+    `sums` holds them as "truth" and "generated", the latter averaged over realisations.
+    """
+
+    def summarise(self, maps: np.ndarray) -> np.ndarray:
+        """Values of each of a batch of maps (n, *shape), float32: an array (n, …)."""
+        raise NotImplementedError
+
+    def measure_truth(self, truth: np.ndarray) -> dict[str, np.ndarray]:
+        """Values a true map."""
+        return {"truth": self.summarise(truth)}
+
+    def measure(self, truth: np.ndarray, generated: np.ndarray) -> dict[str, np.ndarray]:
+        """Values a map, averaged over realisations."""
+        realisations = range(generated.shape[1])
+        return {"generated": np.asarray(sum(self.summarise(generated[:, i]) for i in realisations) / len(realisations))}
+
+    def means(self, sums: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean values of all true and all generated maps."""
+        maps = sums["maps"].sum()
+        return sums["truth"].sum(axis=0) / maps, sums["generated"].sum(axis=0) / maps
 
 
 _registry: dict[str, type[Statistic]] = {}
@@ -166,3 +209,16 @@ def average(values: Any, axis: Any = None) -> Any:
     known = np.isfinite(values)
     mean = ratio(np.where(known, values, 0.0).sum(axis=axis), known.sum(axis=axis))
     return float(mean) if mean.ndim == 0 else mean
+
+
+def median(values: Any) -> float:
+    """Median of the values that are not NaN; NaN without a warning where there are none.
+
+    Examples
+    --------
+    >>> median([1.0, np.nan, 4.0]), median([np.nan])
+    (2.5, nan)
+    """
+    values = np.asarray(values, dtype=np.float64)
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else float("nan")
