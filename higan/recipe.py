@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from higan.errors import RecipeError
 from higan.networks.config import DiscriminatorConfig, GeneratorConfig
@@ -73,12 +73,20 @@ class ObjectiveConfig(_Table):
     pixel_weight_final : float, optional
         Where given, the weight falls to it over the training: the pixel loss teaches the large scales soonest, the
         adversary has the last word on the small ones.
+    pixel_scales : list of int
+        Sides of the blocks of cells whose means the pixel loss compares; a mean is of physical values, and scaled as
+        these are. 1 stands for cells; larger ones hold the generator to how bright cells gather.
     margin : float
         Cells that lie on a physical bound are aimed at so far beyond it by the pixel loss, in scaled space (standard
         deviations): what the noise does to an empty cell then stays out of sight.
     spectral_weight : float
-        Of the loss on the power spectrum (:func:`higan.adversarial.spectrum.spectral_loss`), taken over the maps of
-        each simulation in the batch.
+        Of the loss on the power spectrum, taken over the maps of each simulation in the batch.
+    spectral : {"ratio", "crps"}
+        What is taken of it: |R - 1| (:func:`higan.adversarial.spectrum.spectral_loss`), or, with `pixel` "crps", the
+        CRPS of two realisations' (:func:`higan.adversarial.spectrum.spectral_crps`), for fields whose power a few cells
+        decide.
+    spectral_fields : list of {"physical", "scaled"}
+        The fields whose power that is.
     r1, r2 : float
         γ of the zero-centred gradient penalties.
     gradient_penalty : float
@@ -91,8 +99,11 @@ class ObjectiveConfig(_Table):
     pixel: Literal["l1", "l2", "crps"] = "l1"
     pixel_weight: float = Field(default=0.5, ge=0)
     pixel_weight_final: float | None = Field(default=None, ge=0)
+    pixel_scales: list[PositiveInt] = Field(default=[1], min_length=1)
     margin: float = Field(default=0.0, ge=0)
     spectral_weight: float = Field(default=0.0, ge=0)
+    spectral: Literal["ratio", "crps"] = "ratio"
+    spectral_fields: list[Literal["physical", "scaled"]] = Field(default=["physical"], min_length=1)
     r1: float = Field(default=0.02, ge=0)
     r2: float = Field(default=0.02, ge=0)
     gradient_penalty: float = Field(default=10.0, ge=0)
@@ -106,6 +117,8 @@ class ObjectiveConfig(_Table):
             raise ValueError(f"there is no objective {self.name!r}; choose one of {', '.join(known)}")
         if self.name == "none" and self.pixel_weight == 0:
             raise ValueError("without an adversary pixel_weight must be positive")
+        if self.spectral == "crps" and self.pixel != "crps":
+            raise ValueError("spectral 'crps' takes the two realisations that only pixel = 'crps' makes")
         return self
 
 
@@ -119,6 +132,9 @@ class TrainingConfig(_Table):
     batch_size : int
     maps_per_simulation : int
         Maps of each simulation in a batch.
+    crop, context : int
+        Train on random cubes of side `crop` instead of whole maps, painted with `context` more cells on every side, as
+        tiles are; both are multiples of the generator's stride.
     learning_rate : float
     discriminator_learning_rate : float, optional
         That of the generator where not given.
@@ -138,6 +154,8 @@ class TrainingConfig(_Table):
     maps: int = Field(ge=1)
     batch_size: int = Field(default=16, ge=1)
     maps_per_simulation: int = Field(default=1, ge=1)
+    crop: int | None = Field(default=None, ge=1)
+    context: int = Field(default=0, ge=0)
     learning_rate: float = Field(default=1e-3, gt=0)
     discriminator_learning_rate: float | None = Field(default=None, gt=0)
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -223,6 +241,14 @@ class Recipe(_Table):
                 raise ValueError(
                     f"[scaling.{name}] is of no field in data.inputs or data.outputs ({', '.join(fields)})"
                 )
+        stride = self.generator.stride
+        for name, cells in (("crop", self.training.crop or 0), ("context", self.training.context)):
+            if cells % stride:
+                raise ValueError(
+                    f"training.{name} is {cells}, which is no multiple of the generator's stride, {stride}"
+                )
+        if self.training.context and self.training.crop is None:
+            raise ValueError("training.context is around crops: it needs training.crop")
         if self.objective.pixel == "crps" and not self.generator.noise_channels:
             raise ValueError("objective.pixel 'crps' compares realisations: it needs generator.noise_channels above 0")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -40,6 +41,10 @@ class Batches:
         Of the generator.
     realisations : int
         Of the noise: those of the first for all maps, then of the second.
+    crop : int, optional
+        Train on random cubes of this side instead of whole maps; an epoch takes as many of a map as fill it.
+    context : int
+        Cells that fields and noise extend beyond a crop on every side. Both are multiples of the generator's stride.
     """
 
     def __init__(
@@ -57,8 +62,18 @@ class Batches:
         levels: int = 1,
         noise_channels: int = 0,
         realisations: int = 1,
+        crop: int | None = None,
+        context: int = 0,
     ):
-        self.maps, self.rows = maps, rows
+        self.maps, self.crop, self.context = maps, crop, context
+        self.shape = tuple(maps.shape[: maps.geometry.ndim]) if crop is None else (crop,) * maps.geometry.ndim
+        self.extent = tuple(n + 2 * context for n in self.shape)
+        if any(inner > n for inner, n in zip(self.extent, maps.shape, strict=True)):
+            raise TrainingError(
+                f"crops of {crop} cells with {context} around them do not fit in the maps of {maps.name}, of "
+                f"{' x '.join(map(str, maps.shape))}. Make training.crop or training.context smaller."
+            )
+        self.rows = np.repeat(rows, math.prod(n // inner for n, inner in zip(maps.shape, self.shape, strict=True)))
         self.inputs, self.outputs = list(inputs), list(outputs)
         self.parameters = parameters.astype(np.float32)
         self.batch_size, self.group, self.seed = batch_size, maps_per_simulation, seed
@@ -77,9 +92,13 @@ class Batches:
         rows = self._rows(first)
         rng = self._rng(_AUGMENT, step)
         moves = [Symmetry.draw(rng, self.maps.shape, self.symmetries) for _ in rows]
+        corners = None
+        if self.crop is not None:
+            room = np.subtract(self.maps.shape, self.extent)
+            corners = rng.integers(0, room, (len(rows), len(room)), endpoint=True)
         batch: Batch = {
-            "maps": self._scaled(self.outputs, rows, moves),
-            "fields": self._scaled(self.inputs, rows, moves),
+            "maps": self._scaled(self.outputs, rows, moves, corners, self.context),
+            "fields": self._scaled(self.inputs, rows, moves, corners),
             "interpolation": rng.random(len(rows), dtype=np.float32),
         }
         if self.parameters.shape[1]:
@@ -87,7 +106,7 @@ class Batches:
         if self.noise_channels:
             batch["noise"] = [
                 noise_field(
-                    [n >> level for n in self.maps.shape],
+                    [n >> level for n in self.extent],
                     self.noise_channels,
                     seed=self.seed,
                     rows=np.tile(first + np.arange(len(rows)), self.realisations),
@@ -125,11 +144,25 @@ class Batches:
         # The counter in the highest word: streams of 2^192 numbers do not meet.
         return np.random.Generator(np.random.Philox(key=[self.seed, stream], counter=[0, 0, 0, counter]))
 
-    def _scaled(self, fields: Sequence[tuple[str, Scaling]], rows: np.ndarray, moves: Sequence[Symmetry]) -> np.ndarray:
+    def _scaled(
+        self,
+        fields: Sequence[tuple[str, Scaling]],
+        rows: np.ndarray,
+        moves: Sequence[Symmetry],
+        corners: np.ndarray | None,
+        inset: int = 0,
+    ) -> np.ndarray:
+        """Moved maps, cropped from `inset` cells within the region that starts at each of `corners`."""
         channels = []
         for name, scaling in fields:
-            values = scaling.forward(self.maps.read(name, rows)).astype(np.float32)
-            channels.append(np.stack([move(value) for move, value in zip(moves, values, strict=True)]))
+            values = [move(value) for move, value in zip(moves, self.maps.read(name, rows), strict=True)]
+            if corners is not None:
+                regions = (
+                    tuple(slice(a + inset, a + n - inset) for a, n in zip(corner, self.extent, strict=True))
+                    for corner in corners
+                )
+                values = [value[region] for value, region in zip(values, regions, strict=True)]
+            channels.append(scaling.forward(np.stack(values)).astype(np.float32))
         return np.stack(channels, axis=-1)
 
 

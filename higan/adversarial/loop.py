@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from higan.simulators.running import Simulator
 
 STATE, RECIPE, LOG = "state.h5", "recipe.json", "log.jsonl"
+CROPPED = "hann"  # window of the spectral loss: a crop is not periodic
 REFRESH = 2.0  # seconds between looks at the losses for the progress line; each waits for the step to end
 
 
@@ -100,9 +101,13 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
         objective=adversary,
         pixel=recipe.objective.pixel,
         pixel_weight=recipe.objective.pixel_weight,
+        pixel_scales=tuple(recipe.objective.pixel_scales),
         margin=recipe.objective.margin,
         spectral_weight=recipe.objective.spectral_weight,
-        window=maps.geometry.window,
+        spectral=recipe.objective.spectral,
+        spectral_fields=tuple(recipe.objective.spectral_fields),
+        window=maps.geometry.window if recipe.training.crop is None else CROPPED,
+        context=recipe.training.context,
         maps_per_simulation=recipe.training.maps_per_simulation,
         r1=recipe.objective.r1,
         r2=recipe.objective.r2,
@@ -127,6 +132,8 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
         levels=card.network.levels,
         noise_channels=card.network.noise_channels,
         realisations=config.realisations,
+        crop=recipe.training.crop,
+        context=recipe.training.context,
     )
     monitor = Monitor(maps, parts.validation, recipe.validation.maps_per_simulation, averaged, recipe.seed)
     state = step_function.initial_state()

@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from higan.adversarial.objectives import Loss, Objective, crps, unit_norm_penalty, zero_centred_penalty
-from higan.adversarial.spectrum import spectral_loss
+from higan.adversarial.spectrum import spectral_crps, spectral_loss
 from higan.scaling import Linear, Scaling
 
 State = dict[str, list[Any]]
@@ -36,12 +36,19 @@ class StepConfig:
         realisations of each map, which are to differ as much as they miss the truth
         (:func:`higan.adversarial.objectives.crps`).
     pixel_weight : float
+    pixel_scales : tuple of int
+        Sides of the blocks of cells whose means, of physical values, the pixel loss compares in scaled space.
     margin : float
         Cells on a physical bound are aimed at so far beyond it, in scaled space, by the pixel loss.
     spectral_weight : float
-        Of :func:`higan.adversarial.spectrum.spectral_loss`.
+    spectral : {"ratio", "crps"}
+        :func:`higan.adversarial.spectrum.spectral_loss` or :func:`higan.adversarial.spectrum.spectral_crps`.
+    spectral_fields : tuple of {"physical", "scaled"}
+        What it is taken of.
     window : str, optional
         Of the spectral loss, for maps that are not periodic.
+    context : int
+        Cells on every side that fields and noise have beyond the maps: painted, and cut off before any loss.
     maps_per_simulation : int
         Maps of each simulation in a batch, which are neighbours: the groups of the spectral loss.
     r1, r2 : float
@@ -60,9 +67,13 @@ class StepConfig:
     objective: Objective | None
     pixel: str = "l1"
     pixel_weight: float = 0.0
+    pixel_scales: tuple[int, ...] = (1,)
     margin: float = 0.0
     spectral_weight: float = 0.0
+    spectral: str = "ratio"
+    spectral_fields: tuple[str, ...] = ("physical",)
     window: str | None = None
+    context: int = 0
     maps_per_simulation: int = 1
     r1: float = 0.0
     r2: float = 0.0
@@ -183,14 +194,13 @@ class Step:
                 # a cell wrongly emptied can be filled again. The pixel loss keeps the raw output from drifting.
                 bounded = _by_channel(lambda scaling, y: scaling.bound(y, ops), config.outputs, raw)
                 fake = raw + ops.stop_gradient(bounded - raw)
-                pixel = self._pixel(raw, _by_channel(self._target, config.outputs, batch["maps"]))
-                parts, total = {"pixel": pixel}, scalars[4] * pixel
+                generated, true = (_by_channel(_restore, config.outputs, maps) for maps in (fake, batch["maps"]))
+                parts = {"pixel": self._pixel(raw, generated, batch["maps"], true)}
+                total = scalars[4] * parts["pixel"]
                 if config.spectral_weight:
-                    generated, true = (
-                        _by_channel(lambda scaling, y: scaling.restore(y, ops), config.outputs, maps)
-                        for maps in (fake, _repeat(batch["maps"], config.realisations))
-                    )
-                    parts["spectral"] = spectral_loss(generated, true, config.window, config.maps_per_simulation)
+                    pairs = {"physical": (generated, true), "scaled": (fake, batch["maps"])}
+                    losses = [self._spectral(*pairs[name]) for name in config.spectral_fields]
+                    parts["spectral"] = sum(losses) / len(losses)
                     total = total + config.spectral_weight * parts["spectral"]
                 fake = fake[: batch["maps"].shape[0]]
                 if config.objective is not None:
@@ -224,11 +234,26 @@ class Step:
 
         return update
 
-    def _pixel(self, raw: Any, target: Any) -> Any:
-        if self.config.pixel == "crps":
-            return ops.mean(crps(raw[: target.shape[0]], raw[target.shape[0] :], target))
-        difference = raw - target
-        return ops.mean(ops.abs(difference) if self.config.pixel == "l1" else ops.square(difference))
+    def _pixel(self, raw: Any, generated: Any, maps: Any, true: Any) -> Any:
+        """Of generated and true maps, in scaled space (`raw`, `maps`) and physical ones (`generated`, `true`)."""
+        config, losses = self.config, []
+        for side in config.pixel_scales:
+            if side == 1:
+                fake, target = raw, _by_channel(self._target, config.outputs, maps)
+            else:
+                fake, target = (_by_channel(_forward, config.outputs, _blocks(x, side)) for x in (generated, true))
+            if config.pixel == "crps":
+                losses.append(ops.mean(crps(*_halves(fake), target)))
+            else:
+                losses.append(ops.mean(ops.abs(fake - target) if config.pixel == "l1" else ops.square(fake - target)))
+        return sum(losses) / len(losses)
+
+    def _spectral(self, generated: Any, true: Any) -> Any:
+        config = self.config
+        if config.spectral == "crps":
+            return spectral_crps(*_halves(generated), true, config.window, config.maps_per_simulation)
+        true = _repeat(true, config.realisations)
+        return spectral_loss(generated, true, config.window, config.maps_per_simulation)
 
     def _target(self, scaling: Scaling, maps: Any) -> Any:
         """What the pixel loss aims at: true maps, whose cells on a physical bound lie `margin` beyond it."""
@@ -242,7 +267,18 @@ class Step:
     def _generate(self, weights: Sequence[Any], batch: Mapping[str, Any]) -> Any:
         condition = [_repeat(c, self.config.realisations) for c in _condition(batch)]
         inputs = condition + list(batch.get("noise", []))
-        return self.generator.stateless_call(list(weights), [], inputs)[0]
+        return self._inner(self.generator.stateless_call(list(weights), [], inputs)[0])
+
+    def _inner(self, maps: Any) -> Any:
+        """`maps` without the context around them."""
+        around = self.config.context
+        inner = (slice(around, -around),) * (len(maps.shape) - 2) if around else ()
+        return maps[(slice(None), *inner)]
+
+    def _shown(self, batch: Mapping[str, Any]) -> list[Any]:
+        """The condition as the discriminator sees it."""
+        shown = {**batch, "fields": self._inner(batch["fields"])} if "fields" in batch else batch
+        return _condition(shown)
 
     def _logits(self, weights: Sequence[Any], maps: Any, condition: Sequence[Any]) -> list[Any]:
         assert self.discriminator is not None
@@ -254,13 +290,13 @@ class Step:
         self, weights: Sequence[Any], real: Any, fake: Any, batch: Mapping[str, Any]
     ) -> list[tuple[Any, Any]]:
         """Logits of true and generated maps at each scale, in one pass over both."""
-        condition = [ops.concatenate([c, c], axis=0) for c in _condition(batch)]
+        condition = [ops.concatenate([c, c], axis=0) for c in self._shown(batch)]
         logits = self._logits(weights, ops.concatenate([real, fake], axis=0), condition)
         n = real.shape[0]
         return [(scale[:n], scale[n:]) for scale in logits]
 
     def _penalties(self, weights: Sequence[Any], fake: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        config, real, condition = self.config, batch["maps"], _condition(batch)
+        config, real, condition = self.config, batch["maps"], self._shown(batch)
 
         def mean_logit(condition: Sequence[Any]) -> Callable[[Any], Any]:
             def function(maps: Any) -> Any:
@@ -290,6 +326,25 @@ def _by_channel(function: Callable[[Scaling, Any], Any], scalings: Sequence[Scal
     """`function` of each channel's scaling and maps."""
     channels = [function(scaling, maps[..., i : i + 1]) for i, scaling in enumerate(scalings)]
     return channels[0] if len(channels) == 1 else ops.concatenate(channels, axis=-1)
+
+
+def _forward(scaling: Scaling, x: Any) -> Any:
+    return scaling.forward(x, ops)
+
+
+def _restore(scaling: Scaling, y: Any) -> Any:
+    return scaling.restore(y, ops)
+
+
+def _blocks(maps: Any, side: int) -> Any:
+    """Means of blocks of `side` cells along each axis."""
+    return ops.average_pool(maps, side, strides=side, data_format="channels_last")
+
+
+def _halves(maps: Any) -> tuple[Any, Any]:
+    """Two realisations that follow one upon the other along the batch."""
+    half = maps.shape[0] // 2
+    return maps[:half], maps[half:]
 
 
 def _condition(batch: Mapping[str, Any]) -> list[Any]:

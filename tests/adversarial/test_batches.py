@@ -276,3 +276,32 @@ def test_prefetch_stays_a_little_ahead_and_ends_when_left():
     assert len(made) <= 5
     stream.close()
     assert threading.active_count() == before
+
+
+# -- crops ---------------------------------------------------------------------------------------------------
+
+
+def test_crops_lie_in_the_middle_of_their_context():
+    maps = tiny.maps(shape=(16, 16))
+    make = batches(maps, inputs=("density", "brightness_temp"), crop=4, context=2)
+    batch = make(3)
+    assert batch["maps"].shape == (4, 4, 4, 1) and batch["fields"].shape == (4, 8, 8, 2)
+    assert [x.shape for x in batch["noise"]] == [(4, 8, 8, 2), (4, 4, 4, 2)]
+    np.testing.assert_allclose(batch["maps"][..., 0], (batch["fields"][:, 2:-2, 2:-2, 1] - 1) / 2, rtol=1e-6)
+    # An epoch takes sixteen crops of 4 x 4 of each map of 16 x 16.
+    rows = np.concatenate([make._rows(step * 4) for step in range(len(maps) * 4)])
+    assert np.bincount(rows).tolist() == [16] * len(maps)
+
+
+def test_crops_of_maps_that_do_not_wrap_are_regions_of_them():
+    maps = tiny.maps(shape=(8, 8))
+    batch = batches(maps, inputs=("brightness_temp",), symmetries=(), crop=2, context=2)(0)
+    values = maps.read("brightness_temp", np.arange(len(maps)))
+    windows = np.lib.stride_tricks.sliding_window_view(values, (6, 6), axis=(1, 2)).reshape(-1, 36)
+    for crop in batch["fields"][..., 0]:
+        assert np.isclose(windows, crop.ravel(), rtol=1e-6).all(axis=1).sum() == 1
+
+
+def test_crops_that_do_not_fit():
+    with pytest.raises(TrainingError, match="crops of 12 cells with 4 around them do not fit in the maps"):
+        batches(tiny.maps(shape=(16, 16)), crop=12, context=4)

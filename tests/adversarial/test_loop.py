@@ -344,3 +344,16 @@ def _with_nan():
     maps: MapSet = tiny.maps()
     maps.fields["brightness_temp"].array[31, 3, 3] = np.nan
     return maps
+
+
+def test_three_dimensions_in_crops(tmp_path):
+    """What was trained on crops paints whole boxes; the validation is of these."""
+    maps = tiny.maps(n_sim=6, per_sim=1, shape=(12, 12, 12))
+    recipe = tiny.recipe(
+        objective={"spectral": "crps", "spectral_weight": 1.0, "spectral_fields": ["physical", "scaled"]},
+        training={"maps": 8, "crop": 4, "context": 4, "maps_per_simulation": 2, "tick_maps": 8},
+    )
+    checkpoint = loop.train(recipe, tmp_path / "run", maps=maps)
+    card = load_card(checkpoint)
+    assert card.ndim == 3 and card.shape == [12, 12, 12] and np.isfinite(card.metrics["validation"]["D"])
+    assert log(tmp_path / "run")[-1]["maps"] == 8

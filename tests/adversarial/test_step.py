@@ -301,3 +301,40 @@ def test_spectral_loss_is_taken_in_groups():
     assert found[n] == pytest.approx(np.abs(fake.sum(axis=0) / real.sum(axis=0) - 1).mean(), rel=1e-4)
     measure = np.maximum(real, 0.1 * real.mean(axis=0))
     assert found[1] == pytest.approx((np.abs(fake - real) / measure).mean(), rel=1e-4)
+
+
+def test_spectral_crps_is_that_of_two_realisations():
+    """Of generated maps that are all alike: the absolute difference of the logarithms."""
+    batch = linear_batch((8, 8))
+    batch["noise"] = []
+    step = linear_step("none", pixel="crps", spectral="crps", spectral_weight=1.0, maps_per_simulation=1)
+    found = numbers(step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)[1])["spectral"]
+    fake, real = (power_spectrum(x[..., 0], 1.0)[1] for x in (2 * batch["fields"], batch["maps"]))
+    mean = real.mean(axis=0)
+    assert found == pytest.approx(np.abs(np.log((fake / mean + 0.1) / (real / mean + 0.1))).mean(), rel=1e-4)
+
+
+def test_pixel_loss_of_blocks():
+    """Means of blocks are of physical values, scaled as these are."""
+    batch = linear_batch((8, 8))
+    scaling = Asinh(shift=0.3, scale=0.7, softening=2.0)
+    step = linear_step("none", pixel_weight=1.0, pixel_scales=(1, 4), outputs=(scaling,))
+    found = numbers(step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)[1])["pixel"]
+
+    def blocks(maps):
+        return scaling.forward(scaling.restore(maps.astype(float)).reshape(-1, 2, 4, 2, 4, 1).mean(axis=(2, 4)))
+
+    fake, true = 2 * batch["fields"], batch["maps"]
+    expected = 0.5 * (np.abs(fake - true).mean() + np.abs(blocks(fake) - blocks(true)).mean())
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_context_is_cut_off_before_any_loss():
+    batch = linear_batch((8, 8))
+    inner = {**batch, "fields": batch["fields"][:, 2:-2, 2:-2], "maps": batch["maps"][:, 2:-2, 2:-2]}
+    options = dict(pixel_weight=1.0, spectral_weight=1.0, maps_per_simulation=1)
+    losses = []
+    for values, context in ((inner, 0), ({**batch, "maps": inner["maps"]}, 2)):
+        step = linear_step("relativistic", r1=0.1, r2=0.1, context=context, **options)
+        losses.append(numbers(step(step.initial_state(), values, 0, (0.0, 0.0), 0.9)[1]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
