@@ -94,7 +94,7 @@ class Card(_Table):
     ndim: int = Field(ge=1, le=3)
     stride: int = Field(ge=1)
     receptive_radius: int = Field(ge=0)
-    inputs: list[FieldCard] = Field(min_length=1, max_length=64)
+    inputs: list[FieldCard] = Field(max_length=64)
     outputs: list[FieldCard] = Field(min_length=1, max_length=64)
     parameters: list[ParameterCard] = Field(max_length=1000)
     cell_size: float = Field(gt=0)

@@ -68,7 +68,7 @@ class Emulator:
 
     def __repr__(self) -> str:
         names = [", ".join(item.field for item in items) for items in (self.card.inputs, self.card.outputs)]
-        return f"Emulator({self.card.name!r}: {names[0]} -> {names[1]})"
+        return f"Emulator({self.card.name!r}: {names[0] or 'noise'} -> {names[1]})"
 
     @property
     def card(self) -> Card:
@@ -77,12 +77,13 @@ class Emulator:
 
     def sample(
         self,
-        fields: Any,
+        fields: Any = None,
         parameters: Mapping[str, Any] | None = None,
         *,
         seed: int,
         realisations: int | None = None,
         rows: Any = None,
+        shape: Sequence[int] | None = None,
         periodic: bool = True,
         tile: int | None = None,
         batch_size: int | None = None,
@@ -93,7 +94,8 @@ class Emulator:
         Parameters
         ----------
         fields : array, or mapping of field name to array
-            One map (*shape), or several (n, *shape), in the units of `card.inputs`; any size.
+            One map (*shape), or several (n, *shape), in the units of `card.inputs`; any size. Left out for a checkpoint
+            without inputs, which draws as many maps as `rows` or the longest of the parameters has entries.
         parameters : mapping of str to float or array, shape (n,)
             Every parameter of the card, in its units.
         seed : int
@@ -102,6 +104,8 @@ class Emulator:
             Draw so many of each map.
         rows : array_like of int, shape (n,), optional
             Global numbers of the maps, 0 … n - 1 where not given; each has its own randomness.
+        shape : sequence of int, optional
+            Cells of a map, for a checkpoint without inputs; that of its training maps where not given.
         periodic : bool
             Whether opposite sides of a map touch; otherwise it is continued by reflection.
         tile : int, optional
@@ -130,7 +134,9 @@ class Emulator:
             if value is not None:
                 check_count(name, value)
         check_seed(seed)
-        stacked, single = self._fields(fields)
+        stacked, single = (
+            self._fields(fields, shape) if self.card.inputs else self._empty(fields, parameters, rows, shape)
+        )
         n = len(stacked)
         theta = self.check_parameters(parameters or {}, n, allow_extrapolation=allow_extrapolation)
         rows = np.arange(n) if rows is None else np.asarray(rows, dtype=np.int64).reshape(-1)
@@ -294,9 +300,29 @@ class Emulator:
             f"{self.card.name} was trained on"
         )
 
-    def _fields(self, fields: Any) -> tuple[np.ndarray, bool]:
+    def _empty(
+        self, fields: Any, parameters: Mapping[str, Any] | None, rows: Any, shape: Sequence[int] | None
+    ) -> tuple[np.ndarray, bool]:
+        """No fields, as (n, *shape, 0), and whether a single map is asked for."""
+        card = self.card
+        if fields is not None:
+            raise MapSetError(f"{card.name} draws maps from noise and parameters alone: give it no fields.")
+        shape = tuple(card.shape if shape is None else shape)
+        if len(shape) != card.ndim:
+            raise MapSetError(f"shape is {shape}; {card.name} paints maps of {card.ndim} dimensions.")
+        for n in shape:
+            check_count("shape", n)
+        counts = [np.size(values) for values in (parameters or {}).values() if np.ndim(values)]
+        counts += [] if rows is None else [np.size(rows)]
+        return np.empty((max(counts, default=1), *shape, 0), dtype=np.float32), not counts
+
+    def _fields(self, fields: Any, shape: Sequence[int] | None) -> tuple[np.ndarray, bool]:
         """Fields as (n, *shape, n_inputs), and whether it was a single map."""
         card = self.card
+        if shape is not None:
+            raise MapSetError(f"shape is that of the input fields of {card.name}. Leave it out.")
+        if fields is None:
+            raise MapSetError(f"{card.name} paints on {', '.join(item.field for item in card.inputs)}: give such maps.")
         if not isinstance(fields, Mapping):
             if len(card.inputs) > 1:
                 names = ", ".join(item.field for item in card.inputs)

@@ -36,7 +36,7 @@ class DataConfig(_Table):
     source : str or table
         The path of a map set, or a table with a `kind` that :mod:`higan.sources` knows.
     inputs, outputs : list of str
-        Fields.
+        Fields. Without inputs maps are drawn from noise and parameters alone.
     parameters : list of str, optional
         Those the networks see; all of the set's where not given.
     symmetries : list of {"roll", "rotate", "reflect"}
@@ -50,7 +50,7 @@ class DataConfig(_Table):
     """
 
     source: str | dict[str, Any]
-    inputs: list[str] = Field(min_length=1)
+    inputs: list[str]
     outputs: list[str] = Field(min_length=1)
     parameters: list[str] | None = None
     symmetries: list[Literal["roll", "rotate", "reflect"]] = []
@@ -181,12 +181,15 @@ class ValidationConfig(_Table):
     Attributes
     ----------
     select : str
-        The statistic whose least value chooses the checkpoint that is kept.
+        The statistic whose least value chooses the checkpoint that is kept; "mean_abs_R_minus_1_log" is of the
+        logarithm, of fields that span decades.
     maps_per_simulation : int
         Validation maps of each simulation, evenly spread.
     """
 
-    select: Literal["mean_abs_R_minus_1", "max_abs_R_minus_1", "D", "rmse"] = "mean_abs_R_minus_1"
+    select: Literal["mean_abs_R_minus_1", "max_abs_R_minus_1", "mean_abs_R_minus_1_log", "D", "rmse"] = (
+        "mean_abs_R_minus_1"
+    )
     maps_per_simulation: int = Field(default=48, ge=1)
 
 
@@ -249,6 +252,8 @@ class Recipe(_Table):
                 )
         if self.training.context and self.training.crop is None:
             raise ValueError("training.context is around crops: it needs training.crop")
+        if not self.data.inputs and not self.generator.noise_channels:
+            raise ValueError("without data.inputs maps are drawn from noise: it needs generator.noise_channels above 0")
         if self.objective.pixel == "crps" and not self.generator.noise_channels:
             raise ValueError("objective.pixel 'crps' compares realisations: it needs generator.noise_channels above 0")
         return self

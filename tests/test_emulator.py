@@ -261,3 +261,39 @@ def test_a_card_that_disagrees_with_its_network(checkpoint, tmp_path, key):
 
 def test_load_is_offered_by_the_package(checkpoint):
     assert isinstance(higan.load(str(checkpoint)), higan.Emulator)
+
+
+# -- without input fields ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """An emulator that draws maps from noise and parameters alone."""
+    return Emulator(tiny.painter(inputs=()))
+
+
+def test_maps_from_noise_and_parameters_alone(drawn):
+    assert repr(drawn) == "Emulator('tiny': noise -> brightness_temp)"
+    one = drawn.sample(parameters={"BIAS": 2.0, "T_MEAN": 15.0}, seed=1)
+    assert one.shape == (16, 16) and one.std() > 0
+    two = drawn.sample(parameters={"BIAS": [2.0, 3.0], "T_MEAN": 15.0}, seed=1, shape=(8, 24), realisations=3)
+    assert two.shape == (2, 3, 8, 24) and len(np.unique(two.reshape(6, -1), axis=0)) == 6
+    rows = drawn.sample(parameters={"BIAS": 2.0, "T_MEAN": 15.0}, seed=1, rows=[5, 0])
+    np.testing.assert_allclose(rows[1], one, atol=1e-4)
+    tiles = drawn.sample(parameters={"BIAS": 2.0, "T_MEAN": 15.0}, seed=1, shape=(32, 32), tile=8)
+    whole = drawn.sample(parameters={"BIAS": 2.0, "T_MEAN": 15.0}, seed=1, shape=(32, 32))
+    np.testing.assert_allclose(tiles, whole, atol=1e-3)
+
+
+def test_refusals_without_input_fields(drawn, emulator):
+    theta = {"BIAS": 2.0, "T_MEAN": 15.0}
+    with pytest.raises(MapSetError, match="draws maps from noise and parameters alone"):
+        drawn.sample(np.zeros((16, 16)), theta, seed=1)
+    with pytest.raises(MapSetError, match="shape is \\(16,\\); tiny paints maps of 2 dimensions"):
+        drawn.sample(parameters=theta, seed=1, shape=(16,))
+    with pytest.raises(ParameterError, match="shape must be a whole number"):
+        drawn.sample(parameters=theta, seed=1, shape=(16, 0))
+    with pytest.raises(MapSetError, match="tiny paints on density: give such maps"):
+        emulator.sample(parameters=theta, seed=1)
+    with pytest.raises(MapSetError, match="shape is that of the input fields"):
+        emulator.sample(np.zeros((16, 16)), theta, seed=1, shape=(16, 16))

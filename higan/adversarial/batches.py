@@ -98,9 +98,10 @@ class Batches:
             corners = rng.integers(0, room, (len(rows), len(room)), endpoint=True)
         batch: Batch = {
             "maps": self._scaled(self.outputs, rows, moves, corners, self.context),
-            "fields": self._scaled(self.inputs, rows, moves, corners),
             "interpolation": rng.random(len(rows), dtype=np.float32),
         }
+        if self.inputs:
+            batch["fields"] = self._scaled(self.inputs, rows, moves, corners)
         if self.parameters.shape[1]:
             batch["parameters"] = self.parameters[self.maps.simulation[rows]]
         if self.noise_channels:

@@ -136,6 +136,11 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
         context=recipe.training.context,
     )
     monitor = Monitor(maps, parts.validation, recipe.validation.maps_per_simulation, averaged, recipe.seed)
+    if recipe.validation.select.endswith("_log") and not monitor.logarithmic:
+        raise RecipeError(
+            f"validation.select is {recipe.validation.select}, but {monitor.output} of {maps.name} does not span "
+            "decades (above zero, over three of them). Select another statistic."
+        )
     state = step_function.initial_state()
     first, best, hours = 0, math.inf, 0.0
     if resume and (run / STATE).exists():
@@ -440,10 +445,11 @@ def _finish(run: Path, recipe: Recipe, maps: MapSet, rows: np.ndarray, trackers:
     checkpoint = run / "checkpoint"
     if not checkpoint.exists():
         raise TrainingError(f"{run}: no validation statistic was finite, so no checkpoint was kept.")
-    source, target = recipe.data.inputs[0], recipe.data.outputs[0]
-    bound = recipe.scaling.get(target)
-    baselines = Baselines.fit(maps, source, target, rows, floor=None if bound is None else bound.lower)
-    baselines.save(checkpoint / "baselines.h5", overwrite=True)
+    if recipe.data.inputs:
+        source, target = recipe.data.inputs[0], recipe.data.outputs[0]
+        bound = recipe.scaling.get(target)
+        baselines = Baselines.fit(maps, source, target, rows, floor=None if bound is None else bound.lower)
+        baselines.save(checkpoint / "baselines.h5", overwrite=True)
     for path in (run / RECIPE, checkpoint / "card.json"):
         trackers.report(path)
     trackers.close()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from higan.mapset import MapSet
 from higan.painting.painter import Painter
 from higan.painting.regions import paint_maps
+from higan.validation.one_point import spans_decades
 from higan.validation.power_spectrum import power_spectrum
 
 BATCH = 32
@@ -47,25 +49,28 @@ class Monitor:
         self.output = painter.card.outputs[0].field
         truth = maps.read(self.output, self.rows)
         _, self._power = power_spectrum(truth, maps.cell_size, maps.geometry.window)
-        # Fixed edges for the one-point distribution: 100 equal steps over the truth's range, and one just above its
-        # least value, which many cells may share (empty ones).
-        steps = np.linspace(truth.min(), truth.max(), 101, dtype=np.float32)
+        # Fixed edges for the one-point distribution: 100 steps, equal or by equal factors, over the truth's range, and
+        # one just above its least value, which many cells may share (empty ones).
+        low, high = float(truth.min()), float(truth.max())
+        self.logarithmic = spans_decades(low, high)
+        steps = (np.geomspace if self.logarithmic else np.linspace)(low, high, 101, dtype=np.float32)
         self._edges = np.insert(steps, 1, np.nextafter(steps[0], np.float32(np.inf)))
         self._counts = self._histogram(truth)
+        self._log_power: Any = self._power_of_logarithm(truth).sum(axis=0) if self.logarithmic else None
         self._examples = _spread(np.arange(len(self.rows)), 3)
 
     def __call__(self) -> Result:
         """Validation statistics: R(k), D, the error of each simulation's mean, the error cell by cell."""
         power, squares, n = [], 0.0, 0
+        log_power: Any = 0.0
         counts = np.zeros_like(self._counts)
         examples: dict[int, np.ndarray] = {}
         offsets: dict[int, list[float]] = {}
         for start in range(0, len(self.rows), BATCH):
             rows = self.rows[start : start + BATCH]
-            fields = np.stack([self.maps.read(item.field, rows) for item in self.painter.card.inputs], axis=-1)
             painted = paint_maps(
                 self.painter,
-                fields,
+                self.painter.read_inputs(self.maps, rows),
                 self.maps.parameters[self.maps.simulation[rows]],
                 seed=self.seed,
                 rows=rows,
@@ -74,6 +79,8 @@ class Monitor:
             truth = self.maps.read(self.output, rows)
             k, P = power_spectrum(painted, self.maps.cell_size, self.maps.geometry.window)
             power.append(P)
+            if self.logarithmic:
+                log_power = log_power + self._power_of_logarithm(painted).sum(axis=0)
             counts += self._histogram(painted)
             squares += float(np.sum((painted - truth) ** 2, dtype=np.float64))
             n += truth.size
@@ -90,7 +97,13 @@ class Monitor:
             "mean_error_rms": float(np.sqrt(np.mean([np.mean(o) ** 2 for o in offsets.values()]))),
             "rmse": float(np.sqrt(squares / n)),
         }
+        if self.logarithmic:
+            scalars["mean_abs_R_minus_1_log"] = float(np.abs(log_power / self._log_power - 1).mean())
         return Result(scalars, k, R, np.stack([examples[i] for i in self._examples]))
+
+    def _power_of_logarithm(self, maps: np.ndarray) -> np.ndarray:
+        logs = np.log10(np.maximum(maps, self._edges[0]))
+        return power_spectrum(logs, self.maps.cell_size, self.maps.geometry.window)[1]
 
     def _histogram(self, values: np.ndarray) -> np.ndarray:
         """Counts at the fixed edges; what lies beyond them counts in the outermost bins."""
@@ -103,14 +116,14 @@ class Monitor:
         rows, card, geometry = self.rows[self._examples], self.painter.card, self.maps.geometry
         path.parent.mkdir(parents=True, exist_ok=True)
         maps_and_ratio(
-            self.maps.read(card.inputs[0].field, rows),
+            self.maps.read(card.inputs[0].field, rows) if card.inputs else None,
             self.maps.read(self.output, rows),
             result.examples,
             result.k,
             result.R,
             path,
             units=card.outputs[0].units,
-            input_units=card.inputs[0].units,
+            input_units=card.inputs[0].units if card.inputs else "",
             length_units=geometry.length_units,
             side=self.maps.cell_size * self.maps.shape[0],
             title=title,

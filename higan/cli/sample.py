@@ -11,17 +11,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from higan.checkpoint import Card
+    import numpy as np
+
+    from higan.checkpoint import Card, FieldCard
     from higan.mapset import MapSet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's arguments."""
     parser.add_argument("checkpoint", help="the name of a shipped checkpoint, or a folder")
-    parser.add_argument("--input", required=True, type=Path, metavar="MAPSET.h5|MAPS.npy", help="the input maps")
+    parser.add_argument(
+        "--input",
+        type=Path,
+        metavar="MAPSET.h5|MAPS.npy",
+        help="the input maps; left out for a checkpoint that paints from parameters alone",
+    )
     parser.add_argument("--output", required=True, type=Path, metavar="OUT.h5", help="the map set to write")
     parser.add_argument("--seed", required=True, type=int, help="of the noise: same seed, same maps")
-    parser.add_argument("--parameters", metavar="NAME=VALUE,…", help="for maps in a .npy file; one set for all of them")
+    parser.add_argument(
+        "--parameters", metavar="NAME=VALUE,…", help="for maps in a .npy file, or without --input; one set for all"
+    )
     parser.add_argument("--realisations", type=int, default=1, metavar="R", help="of each map (default 1)")
     parser.add_argument("--batch-size", type=int, metavar="B", help="maps at a time (default: by their size)")
     parser.add_argument("--no-periodic", action="store_true", help="opposite sides of a map do not touch")
@@ -41,7 +50,9 @@ def run(arguments: argparse.Namespace) -> None:
         if value is not None and value < 1:
             raise ParameterError(f"{name} must be at least 1, received {value}.")
     folder = find_checkpoint(arguments.checkpoint)
-    if arguments.input.suffix in (".npy", ".npz"):
+    if arguments.input is None:
+        maps = _from_nothing(load_card(folder), parse_parameters(arguments.parameters))
+    elif arguments.input.suffix in (".npy", ".npz"):
         maps = _from_npy(arguments.input, load_card(folder), parse_parameters(arguments.parameters))
     elif arguments.parameters is not None:
         raise ParameterError("--parameters goes with a .npy file: a map set brings its own. Leave it out.")
@@ -114,12 +125,23 @@ def parse_parameters(text: str | None) -> dict[str, float]:
     return values
 
 
+def _from_nothing(card: Card, parameters: dict[str, float]) -> MapSet:
+    """One map of the card's shape for a checkpoint without inputs; its field is never read."""
+    import numpy as np
+
+    from higan.errors import MapSetError
+
+    if card.inputs:
+        names = ", ".join(item.field for item in card.inputs)
+        raise MapSetError(f"{card.name} paints on {names}: give such maps with --input.")
+    return _map_set(card, card.outputs[0], np.broadcast_to(np.float32(0), (1, *card.shape)), parameters)
+
+
 def _from_npy(path: Path, card: Card, parameters: dict[str, float]) -> MapSet:
     """Maps of a .npy file as a map set with the card's geometry: an array says neither its cell nor its unit."""
     import numpy as np
 
-    from higan.errors import MapSetError, ParameterError
-    from higan.mapset import Field, Geometry, MapSet, Parameter
+    from higan.errors import MapSetError
 
     if len(card.inputs) != 1:
         raise MapSetError(f"{card.name} takes {len(card.inputs)} fields: give them as a map set, not as one .npy file.")
@@ -133,6 +155,17 @@ def _from_npy(path: Path, card: Card, parameters: dict[str, float]) -> MapSet:
         raise MapSetError(f"{path} holds a single number, but {card.name} takes maps of {card.ndim} dimensions.")
     if array.ndim == card.ndim:
         array = array[None]
+    return _map_set(card, card.inputs[0], array, parameters, path)
+
+
+def _map_set(
+    card: Card, described: FieldCard, array: np.ndarray, parameters: dict[str, float], path: Path | None = None
+) -> MapSet:
+    import numpy as np
+
+    from higan.errors import ParameterError
+    from higan.mapset import Field, Geometry, MapSet, Parameter
+
     known = [p.name for p in card.parameters]
     if sorted(parameters) != sorted(known):
         raise ParameterError(
@@ -140,7 +173,7 @@ def _from_npy(path: Path, card: Card, parameters: dict[str, float]) -> MapSet:
             f"{', '.join(known) or 'none'}."
         )
     return MapSet(
-        {card.inputs[0].field: Field(array, card.inputs[0].units, card.inputs[0].long_name)},
+        {described.field: Field(array, described.units, described.long_name)},
         [[parameters[name] for name in known]],
         [Parameter(p.name, p.units, p.lower, p.upper) for p in card.parameters],
         np.zeros(len(array), dtype=np.int32),

@@ -33,7 +33,8 @@ def build_generator(
     ndim : int
         1, 2 or 3.
     n_inputs, n_outputs : int
-        Channels of the input fields and of the output.
+        Channels of the input fields and of the output. Without input fields the noise is all there is to draw a map
+        from, and the finest level's takes their place.
     n_parameters : int
         May be 0.
     seed : int
@@ -44,9 +45,8 @@ def build_generator(
     Returns
     -------
     keras.Model
-        Called on a list: fields (batch, *shape, n_inputs), then parameters (batch, n_parameters) if there are any,
-        then the noise of each level (batch, *shape / 2^level, noise_channels) if there is any. Returns
-        (batch, *shape, n_outputs).
+        Called on a list: fields (batch, *shape, n_inputs), parameters (batch, n_parameters), then the noise of each
+        level (batch, *shape / 2^level, noise_channels), each if there are any. Returns (batch, *shape, n_outputs).
 
     Examples
     --------
@@ -56,18 +56,17 @@ def build_generator(
     """
     space = (None,) * ndim
     options: dict[str, Any] = {"seed": seed, "dtype": dtype}
-    fields = keras.Input((*space, n_inputs), name="fields")
-    inputs = [fields]
+    inputs = [keras.Input((*space, n_inputs), name="fields")] if n_inputs else []
     embedding = None
     if n_parameters:
         inputs.append(keras.Input((n_parameters,), name="parameters"))
-        embedding = embed(inputs[1], config.embedding, seed, "generator", dtype)
+        embedding = embed(inputs[-1], config.embedding, seed, "generator", dtype)
     noise: list[Any] = [None] * config.levels
     if config.noise_channels:
         noise = [keras.Input((*space, config.noise_channels), name=f"noise{i}") for i in range(config.levels)]
         inputs += noise
 
-    x = convolution(fields, config.widths[0], "stem", **options)
+    x = convolution(inputs[0] if n_inputs else noise[0], config.widths[0], "stem", **options)
     skips = []
     for level, width in enumerate(config.widths[:-1]):
         x = _block(x, width, f"down{level}", embedding, None, **options)

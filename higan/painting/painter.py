@@ -13,6 +13,7 @@ from keras import ops
 
 from higan import scaling
 from higan.checkpoint import Card, load_card, load_weights
+from higan.mapset import MapSet
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
 from higan.noise import noise_field
@@ -74,6 +75,14 @@ class Painter:
         """Parameters (…, n_par) mapped from their trained range to [-1, 1]."""
         return scale_parameters(parameters, self.lower, self.upper)
 
+    def read_inputs(self, maps: MapSet, rows: Any) -> np.ndarray:
+        """The card's input fields of rows of a map set, (n, *shape, n_inputs)."""
+        shape = maps.shape[: self.card.ndim]
+        fields = np.empty((len(rows), *shape, len(self.inputs)), dtype=np.float32)
+        for i, item in enumerate(self.card.inputs):
+            fields[..., i] = maps.read(item.field, rows)
+        return fields
+
     def noise(
         self,
         shape: Sequence[int],
@@ -113,6 +122,7 @@ class Painter:
         Parameters
         ----------
         fields : tensor, shape (batch, *shape, n_inputs)
+            Not looked at where the card has no inputs.
         parameters : tensor, shape (batch, n_par)
         noise : sequence of tensor
             As :meth:`noise` gives it.
@@ -122,9 +132,11 @@ class Painter:
         tensor, shape (batch, *shape, n_outputs)
         """
         # Tensors throughout: Keras takes no mixture with arrays, nor does Torch's gradient.
-        fields = ops.convert_to_tensor(fields)
-        scaled = [s.forward(fields[..., i : i + 1], xp=ops) for i, s in enumerate(self.inputs)]
-        inputs = [ops.concatenate(scaled, axis=-1) if len(scaled) > 1 else scaled[0]]
+        inputs = []
+        if self.inputs:
+            fields = ops.convert_to_tensor(fields)
+            scaled = [s.forward(fields[..., i : i + 1], xp=ops) for i, s in enumerate(self.inputs)]
+            inputs = [ops.concatenate(scaled, axis=-1) if len(scaled) > 1 else scaled[0]]
         if len(self.lower):
             tensors = (ops.convert_to_tensor(x, dtype="float32") for x in (parameters, self.lower, self.upper))
             inputs.append(scale_parameters(*tensors))
@@ -134,7 +146,10 @@ class Painter:
 
     def paint_host(self, fields: np.ndarray, parameters: np.ndarray, noise: Sequence[np.ndarray]) -> np.ndarray:
         """:meth:`paint` for numpy arrays, compiled by the backend."""
-        scaled = [np.stack([s.forward(fields[..., i]) for i, s in enumerate(self.inputs)], axis=-1).astype(np.float32)]
+        scaled = []
+        if self.inputs:
+            channels = [s.forward(fields[..., i]) for i, s in enumerate(self.inputs)]
+            scaled.append(np.stack(channels, axis=-1).astype(np.float32))
         if len(self.lower):
             scaled.append(self.scale_parameters(np.asarray(parameters, np.float32)))
         out = np.asarray(self._forward([*scaled, *noise]))

@@ -44,7 +44,8 @@ def paint_to_file(
     ----------
     emulator : Emulator
     maps : MapSet
-        With the card's input fields, units, cell size and thickness.
+        With the card's input fields, units, cell size and thickness; one that a checkpoint without input fields paints
+        for gives parameters and shapes alone.
     path : path
         Appears whole or not at all; unfinished, the maps lie in ``path.partial``.
     seed, realisations, batch_size, allow_extrapolation
@@ -112,9 +113,13 @@ def paint_to_file(
                 continue
             # A batch is always full: a backend that compiles by shape would compile the last one anew.
             full = np.resize(index, size) if n > size else index
-            fields_in = np.stack([maps.read(item.field, row[full]) for item in card.inputs], axis=-1)
             painted = emulator.paint_rows(
-                fields_in, theta[row[full]], seed=seed, rows=row[full], realisations=draw[full], periodic=wrap
+                emulator.painter.read_inputs(maps, row[full]),
+                theta[row[full]],
+                seed=seed,
+                rows=row[full],
+                realisations=draw[full],
+                periodic=wrap,
             )
             writer.write(start, {item.field: painted[: len(index), ..., i] for i, item in enumerate(card.outputs)})
             advance(int(writer.left[index].sum()))

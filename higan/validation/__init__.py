@@ -1,10 +1,20 @@
 """How far generated maps are from the true ones, statistic by statistic, with errors.
 
     statistic.py       what a statistic is, and the registry; one file a family of them:
-    power_spectrum.py  P(k), R(k), R_s(k), T(k), r(k)
+    power_spectrum.py  P(k), R(k), R_s(k), T(k), r(k), and P(k) of the logarithm
     realisations.py    r_mean(k) and the spread among realisations
+    calibration.py     spread scale by scale, ranks and coverage of the truth among realisations
     one_point.py       PDF, D, Wasserstein distance
     mean.py            global means, and the cells of simulations with hardly any signal
+    bispectrum.py      equilateral triangles, and the angle between two sides
+    minkowski.py       Minkowski functionals of excursion sets
+    extrema.py         peaks and minima by height
+    column_density.py  column-density distribution of HI
+    voids.py           void size function
+    scattering.py      scattering coefficients and their Fréchet distance
+    covariance.py      covariance of P(k) among maps of the same parameters
+    neighbours.py      whether training maps were memorised
+    recovery.py        whether parameters inferred from generated and true maps agree
     bootstrap.py       errors over simulations
     baselines.py       what simple methods make of the same input
     models.py          what can be compared: emulators, generated map sets, baselines

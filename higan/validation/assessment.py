@@ -202,7 +202,7 @@ def _field_of(model: Emulator | MapSet, truth: MapSet) -> str:
 
 
 def _input_of(model: Emulator | MapSet) -> str | None:
-    return None if isinstance(model, MapSet) else model.card.inputs[0].field
+    return None if isinstance(model, MapSet) or not model.card.inputs else model.card.inputs[0].field
 
 
 def _check_output_field(emulator: Emulator, field: str) -> None:

@@ -12,11 +12,12 @@ from higan.mapset import MapSet
 from higan.progress import progress
 from higan.validation.bootstrap import bootstrap
 from higan.validation.models import Model
-from higan.validation.one_point import default_edges
+from higan.validation.one_point import default_edges, spans_decades
 from higan.validation.results import Comparison, ModelResult
 from higan.validation.statistic import LEVELS, Setting, Statistic, statistics
 
 BATCH_CELLS = 1 << 21  # painted at a time: 8 MB of float32, a few times that while spectra are taken
+LEVEL_CELLS = 1 << 21  # that the levels of excursion sets are quantiles of
 FAINT = 0.05  # mean neutral fraction below which the power of a simulation vanishes
 EXAMPLES = 3
 RESAMPLES = 500
@@ -106,6 +107,7 @@ def compare(
         length_units=truth.geometry.length_units,
         window=window,
         edges=default_edges(low, high, deviation, units) if edges is None else np.asarray(edges, dtype=np.float64),
+        logarithmic=spans_decades(low, high),
         levels=_levels(truth, field, rows),
         thickness=truth.geometry.thickness,
         redshift=truth.geometry.redshift,
@@ -190,8 +192,16 @@ def _evaluate(
             values |= family.evaluate({key: value[chosen] for key, value in sums[family.name].items()})
         return values
 
+    def with_differences(chosen: np.ndarray) -> dict[str, Any]:
+        values = evaluate(chosen)
+        return values | {less_truth(key): values[key] - values[f"{key}_truth"] for key in paired}
+
+    def less_truth(key: str) -> str:
+        return f"{key} less truth"
+
     values = evaluate(slice(None))
-    errors = bootstrap(evaluate, n, seed=seed, resamples=resamples)
+    paired = [key for key in values if f"{key}_truth" in values]
+    errors = bootstrap(with_differences, n, seed=seed, resamples=resamples)
     by_simulation: dict[str, np.ndarray] = {}
     for family in families:
         by_simulation |= family.by_simulation(sums[family.name])
@@ -201,6 +211,7 @@ def _evaluate(
         {key: (float(values[key]), float(errors[key])) for key in numbers},
         {key: values[key] for key in curves},
         {key: errors[key] for key in curves if key not in ("k", "edges")},
+        {key: errors[less_truth(key)] for key in paired},
         by_simulation,
         np.stack([examples[int(row)] for row in shown]),
         model,
@@ -262,10 +273,11 @@ def _scan(truth: MapSet, field: str, rows: np.ndarray, index: np.ndarray) -> tup
 
 
 def _levels(truth: MapSet, field: str, rows: np.ndarray) -> np.ndarray:
-    """Thresholds at quantiles of the true cells, of as many as a batch holds, evenly spread over maps."""
+    """Thresholds at quantiles of two million of the true cells, evenly spread over maps."""
+    rows = np.sort(rows)
     chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), 256)).round().astype(int)]
     # Odd, so that not all are of a few columns.
-    stride = len(chosen) * int(np.prod(truth.shape)) // BATCH_CELLS | 1
+    stride = len(chosen) * int(np.prod(truth.shape)) // LEVEL_CELLS | 1
     cells = np.concatenate([truth.read(field, [row]).ravel()[::stride] for row in chosen]).astype(np.float64)
     levels = np.unique(np.quantile(cells, LEVELS))
     # At the least value there is, every cell is at or above the threshold.

@@ -80,12 +80,13 @@ def from_emulator(
     def maps(rows: np.ndarray) -> np.ndarray:
         theta = truth.parameters[truth.simulation[rows]]
         painted = emulator.sample(
-            {item.field: truth.read(item.field, rows) for item in card.inputs},
+            {item.field: truth.read(item.field, rows) for item in card.inputs} or None,
             parameters={name: theta[:, column] for name, column in columns.items()},
             seed=seed,
             realisations=realisations,
             rows=rows,
             periodic=truth.geometry.periodic,
+            shape=None if card.inputs else truth.shape,
         )
         return painted[..., 0] if len(card.outputs) > 1 else painted
 

@@ -14,20 +14,36 @@ if TYPE_CHECKING:
     from higan.validation.results import Comparison
 
 STEP_MK = 0.5
+STEP_DEX = 0.05
+FEWEST = 1e-5  # share of the true cells below which a decade is left out
 MOST_EDGES = 2000
+
+
+def spans_decades(low: float, high: float) -> bool:
+    """Whether a field of this range is one to look at the logarithm of: positive, over three decades or more.
+
+    Examples
+    --------
+    >>> spans_decades(1e4, 1e11), spans_decades(0.0, 1e11)
+    (True, False)
+    """
+    return low > 0 and high > 1e3 * low
 
 
 def default_edges(low: float, high: float, deviation: float, units: str) -> np.ndarray:
     """Edges at multiples of a step, from below `low` to above `high`: the range of the truth.
 
-    The step is 0.5 for a field in mK; for others the 1, 2 or 5 times a power of ten next below a twentieth of the
-    standard deviation, wider where that would take more than 2000 edges.
+    For a field that spans decades they are powers of ten, in steps of 0.05 dex. For others the step is 0.5 for a field
+    in mK, and else the 1, 2 or 5 times a power of ten next below a twentieth of the standard deviation, wider where
+    that would take more than 2000 edges.
 
     Examples
     --------
     >>> default_edges(0.0, 1.9, 0.7, "mK")
     array([0. , 0.5, 1. , 1.5, 2. ])
     """
+    if spans_decades(low, high):
+        return 10 ** (STEP_DEX * np.arange(np.floor(np.log10(low) / STEP_DEX), np.log10(high) / STEP_DEX + 2))
     if units == "mK":
         step = STEP_MK
     else:
@@ -89,6 +105,13 @@ class OnePoint(Statistic):
         "empty_share_error": Number(
             "empty cells", "Share of cells at or below the lowest edge, generated less true: the empty ones.", "%"
         ),
+        "worst_decade": Number(
+            "worst decade",
+            "How far the share of cells in a decade of values is off, for the worst decade that holds more than one in "
+            "a hundred thousand of the true cells.",
+            "%",
+            missing="the field does not span decades",
+        ),
     }
     curves = {
         "edges": "values at which the CDFs are taken",
@@ -122,12 +145,23 @@ class OnePoint(Statistic):
             "D": D,
             "wasserstein": W + float(tails.sum()) / maps,
             "empty_share_error": float((sums["empty"] - sums["empty_truth"]).sum() / maps),
+            "worst_decade": self._worst_decade(cdf_truth, cdf),
             "edges": edges,
             "pdf_truth": ratio(true[1:-1], np.diff(edges)),
             "pdf": ratio(generated[1:-1], np.diff(edges)),
             "cdf_truth": cdf_truth,
             "cdf": cdf,
         }
+
+    def _worst_decade(self, cdf_truth: np.ndarray, cdf: np.ndarray) -> float:
+        if not self.setting.logarithmic:
+            return np.nan
+        logs = np.log10(self.setting.edges)
+        # Edges are rounded; the last decade ends where the edges do.
+        decades = np.append(np.flatnonzero(np.abs(logs - np.round(logs)) < 1e-6), len(logs) - 1)
+        true, generated = (np.diff(np.concatenate([[0.0], F[decades]])) for F in (cdf_truth, cdf))
+        filled = true > FEWEST
+        return float(np.abs(ratio(generated, true) - 1)[filled].max()) if filled.any() else np.nan
 
     def _histogram(self, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         edges, n = self.setting.edges, len(maps)

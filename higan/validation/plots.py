@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+
+from higan.validation.one_point import spans_decades
 
 if TYPE_CHECKING:
     from higan.validation.results import Comparison, ModelResult
@@ -208,25 +211,27 @@ class Panel:
 
     Parameters
     ----------
-    x, truth, model : str
-        Names of curves: the abscissa, what the truth has and what a model has.
+    x, y : str
+        Names of curves: the abscissa, and what a model has; the truth's is called the same with "_truth" behind.
     x_label, y_label : str
     row : int, optional
         Of curves that have several rows.
     x_scale, y_scale : str
         As Matplotlib takes them.
+    power : float
+        Of the abscissa; multiplies what is shown above, as for curves that span too many decades.
     ratio : bool
         Below is the model's over the true one, otherwise the difference, over the largest true value.
     """
 
     x: str
-    truth: str
-    model: str
+    y: str
     x_label: str
     y_label: str
     row: int | None = None
     x_scale: str = "linear"
     y_scale: str = "linear"
+    power: float = 0.0
     ratio: bool = True
 
 
@@ -235,7 +240,7 @@ def beside_truth(comparison: Comparison, path: str | os.PathLike[str], panels: S
 
     Examples
     --------
-    >>> panel = Panel("k", "P_truth", "P", "k [1/Mpc]", "P(k)", x_scale="log", y_scale="log")
+    >>> panel = Panel("k", "P", "k [1/Mpc]", "P(k)", x_scale="log", y_scale="log")
     >>> beside_truth(comparison, "power.png", [panel])  # doctest: +SKIP
     """
     with matplotlib.rc_context(STYLE):
@@ -252,19 +257,19 @@ def _draw_panel(above: Axes, below: Axes, panel: Panel, comparison: Comparison) 
         return np.asarray(curves[name] if panel.row is None else curves[name][panel.row], dtype=np.float64)
 
     first = next(iter(comparison.models.values()))
-    x, truth = np.asarray(first.curves[panel.x]), of(first.curves, panel.truth)
-    above.plot(x, truth, color=TRUTH, lw=2.2, label="truth")
+    x, truth = np.asarray(first.curves[panel.x]), of(first.curves, f"{panel.y}_truth")
+    above.plot(x, x**panel.power * truth, color=TRUTH, lw=2.2, label="truth")
     largest = np.nanmax(np.abs(truth)) if np.isfinite(truth).any() else np.nan
     against = np.where(truth == 0, np.nan, truth) if panel.ratio else np.full_like(truth, largest or np.nan)
     reach = 0.12
     for name, result, style in _lines(comparison):
-        value = of(result.curves, panel.model)
-        above.plot(x, value, label=name, **style)
+        value = of(result.curves, panel.y)
+        above.plot(x, x**panel.power * value, label=name, **style)
         off = (value - truth) / against
         below.plot(x, off, **style)
         if result.model.baseline:
             continue
-        error = of(result.curve_errors, panel.model) / np.abs(against)
+        error = of(result.difference_errors, panel.y) / np.abs(against)
         if np.isfinite(error).any():
             below.fill_between(x, off - error, off + error, color=style["color"], alpha=0.35, lw=0)
         if np.isfinite(off).any():
@@ -273,7 +278,8 @@ def _draw_panel(above: Axes, below: Axes, panel: Panel, comparison: Comparison) 
     below.axhline(0.0, color=TRUTH, lw=0.8)
     below.set_ylim(-reach, reach)
     above.set_xscale(panel.x_scale)
-    above.set_yscale(panel.y_scale)
+    if panel.y_scale == "log":
+        above.set_yscale("log", nonpositive="mask")
     above.set_ylabel(panel.y_label)
     below.set_xlabel(panel.x_label)
     below.set_ylabel("generated / true - 1" if panel.ratio else "(generated - true) / max")
@@ -330,19 +336,17 @@ def _map_grid(
     rows = len(labels)
     grid = figure.subplots(rows, len(columns), squeeze=False)
     cell = 1.0 if side is None else side / next(iter(columns.values())).shape[1]
-    limits = {name: _limits(columns["input" if name == "input" else "truth"]) for name in columns}
+    norms = {name: _norm(columns["input" if name == "input" else "truth"]) for name in columns}
     images = {}
     for column, (name, maps) in enumerate(columns.items()):
         for row in range(rows):
             axes, plane = grid[row, column], _plane(maps[row])
-            low, high = limits[name]
             # First axis upwards on y would turn the map: x is the first axis, as in f[x, y].
             images[name] = axes.imshow(
                 plane.T if plane.shape[0] > 1 else plane,
                 extent=(0, cell * plane.shape[0], 0, cell * plane.shape[1]) if plane.shape[0] > 1 else None,
                 cmap=INPUT_MAP if name == "input" else OUTPUT_MAP,
-                vmin=low,
-                vmax=high,
+                norm=norms[name],
                 aspect="equal" if plane.shape[0] > 1 else "auto",
             )
             axes.spines[:].set_visible(False)
@@ -371,10 +375,12 @@ def _colour_bar(figure: Any, image: Any, axes: Any, units: str, where: str) -> N
         bar.ax.set_title(units, fontsize=7.5)
 
 
-def _limits(maps: np.ndarray) -> tuple[float, float]:
-    """A colour scale that a few extreme cells do not wash out."""
-    low, high = np.percentile(np.stack([_plane(values) for values in maps]), (0.2, 99.8))
-    return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
+def _norm(maps: np.ndarray) -> Normalize:
+    """A colour scale that a few extreme cells do not wash out; logarithmic for what spans decades."""
+    low, high = (float(x) for x in np.percentile(np.stack([_plane(values) for values in maps]), (0.2, 99.8)))
+    if spans_decades(low, high):
+        return LogNorm(low, high, clip=True)
+    return Normalize(low, high) if high > low else Normalize(low - 0.5, low + 0.5)
 
 
 def _lines(comparison: Comparison) -> Iterator[tuple[str, ModelResult, dict[str, Any]]]:
@@ -449,15 +455,22 @@ def _draw_pdf(axes: Axes, comparison: Comparison) -> None:
     setting = comparison.setting
     first = next(iter(comparison.models.values()))
     edges = first.curves["edges"]
-    axes.stairs(first.curves["pdf_truth"], edges, fill=True, color="0.82", label="truth")
+    # Of a field that spans decades the share of cells a decade is what an eye compares.
+    width = np.diff(np.log10(edges)) / np.diff(edges) if setting.logarithmic else 1.0
+    truth = first.curves["pdf_truth"] / width
+    axes.stairs(truth, edges, fill=True, color="0.82", label="truth")
     for name, result, style in _lines(comparison):
-        axes.stairs(result.curves["pdf"], edges, baseline=None, label=name, **style)
+        axes.stairs(result.curves["pdf"] / width, edges, baseline=None, label=name, **style)
     axes.set_yscale("log")
-    positive = first.curves["pdf_truth"][first.curves["pdf_truth"] > 0]
+    positive = truth[truth > 0]
     if positive.size:
         axes.set_ylim(max(positive.min(), 1e-6 * positive.max()) / 2, positive.max() * 3)
     axes.set_xlabel(f"{setting.field} [{setting.units or '1'}]")
-    axes.set_ylabel(f"PDF [1/{setting.units}]" if setting.units else "PDF")
+    if setting.logarithmic:
+        axes.set_xscale("log")
+        axes.set_ylabel("share of cells a decade")
+    else:
+        axes.set_ylabel(f"PDF [1/{setting.units}]" if setting.units else "PDF")
 
 
 def _draw_means(axes: Axes, comparison: Comparison) -> None:

@@ -26,6 +26,9 @@ class ModelResult:
     numbers : dict of str to (float, float)
         Headline numbers with their bootstrap errors; NaN where not defined.
     curves, curve_errors : dict of str to ndarray
+    difference_errors : dict of str to ndarray
+        Of a curve "x" less "x_truth", wherever there are both: smaller than either's own error, as both are of the same
+        simulations.
     by_simulation : dict of str to ndarray, shape (n_sim, …)
     examples : ndarray, shape (EXAMPLES, *shape)
         First realisation of the example maps.
@@ -35,6 +38,7 @@ class ModelResult:
     numbers: dict[str, tuple[float, float]]
     curves: dict[str, np.ndarray]
     curve_errors: dict[str, np.ndarray]
+    difference_errors: dict[str, np.ndarray]
     by_simulation: dict[str, np.ndarray]
     examples: np.ndarray
     model: Model
@@ -114,8 +118,9 @@ class Comparison:
         definitions        for every headline number: label, units, meaning
         curve_definitions  for every curve and value a simulation: what it is
         models             for every model: baseline, realisations, facts; numbers, each with value and error (one
-                           standard deviation by bootstrap over simulations) and, where one is null, why; curves and
-                           curve_errors (lists); by_simulation (lists, a row a simulation)
+                           standard deviation by bootstrap over simulations) and, where one is null, why; curves,
+                           curve_errors, difference_errors (of a curve less the truth's: lists); by_simulation (lists, a
+                           row a simulation)
         ================== ============================================================================================
 
         A number that is not defined is null, never NaN. Fractions are fractions: 0.02, where tables show 2 %.
@@ -161,6 +166,7 @@ class Comparison:
                     },
                     "curves": plain(result.curves),
                     "curve_errors": plain(result.curve_errors),
+                    "difference_errors": plain(result.difference_errors),
                     "by_simulation": plain(result.by_simulation),
                 }
                 for name, result in self.models.items()

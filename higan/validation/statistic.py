@@ -67,6 +67,9 @@ class Setting:
         For maps that are not periodic.
     edges : ndarray
         Of the one-point distribution, in `units`.
+    logarithmic : bool
+        Whether the field spans decades (:func:`higan.validation.one_point.spans_decades`), so that its logarithm is
+        looked at, too.
     levels : ndarray
         Thresholds for excursion sets and heights, in `units`: values that the shares :data:`LEVELS` of the true cells
         are below, each once.
@@ -84,6 +87,7 @@ class Setting:
     length_units: str = "Mpc"
     window: str | None = None
     edges: np.ndarray = dataclasses.field(default_factory=lambda: np.arange(0.0, 30.5, 0.5))
+    logarithmic: bool = False
     levels: np.ndarray = dataclasses.field(default_factory=lambda: np.arange(2.5, 30.0, 2.5))
     thickness: float | None = None
     redshift: float | None = None
@@ -186,8 +190,8 @@ def statistics() -> list[type[Statistic]]:
 
     Examples
     --------
-    >>> [cls.name for cls in statistics()]
-    ['power_spectrum', 'correlation', 'one_point', 'mean']
+    >>> [cls.name for cls in statistics()][:4]
+    ['power_spectrum', 'log_power_spectrum', 'correlation', 'calibration']
     """
     import higan.validation
 

@@ -8,6 +8,7 @@ import pytest
 from higan.adversarial import loop
 from higan.adversarial.monitor import Monitor
 from higan.checkpoint import load_card
+from higan.cli import main
 from higan.errors import MapSetError, RecipeError, TrainingError
 from higan.mapset import Field, Geometry, MapSet, Parameter
 from higan.simulators.twentyonecmfast import TwentyOneCmFast
@@ -357,3 +358,14 @@ def test_three_dimensions_in_crops(tmp_path):
     card = load_card(checkpoint)
     assert card.ndim == 3 and card.shape == [12, 12, 12] and np.isfinite(card.metrics["validation"]["D"])
     assert log(tmp_path / "run")[-1]["maps"] == 8
+
+
+def test_without_input_fields(tmp_path):
+    """Maps drawn from noise and parameters alone, in the run and by the command line."""
+    recipe = tiny.recipe(data={"inputs": []}, training={"maps": 8, "tick_maps": 8})
+    checkpoint = loop.train(recipe, tmp_path / "run", maps=tiny.maps())
+    assert load_card(checkpoint).inputs == [] and not (checkpoint / "baselines.h5").exists()
+    out = tmp_path / "maps.h5"
+    command = ["sample", str(checkpoint), "--parameters", "BIAS=2,T_MEAN=15", "--realisations", "3", "--seed", "1"]
+    assert main([*command, "--output", str(out)]) == 0
+    assert MapSet.open(out).read("brightness_temp").shape == (3, 16, 16)

@@ -105,7 +105,8 @@ def test_metrics_are_json_with_documented_keys(comparison):
     assert set(metrics["curve_definitions"]) == curves | scatter
     for model in metrics["models"].values():
         assert set(model) == {
-            "baseline", "realisations", "facts", "numbers", "curves", "curve_errors", "by_simulation"
+            "baseline", "realisations", "facts", "numbers", "curves", "curve_errors", "difference_errors",
+            "by_simulation",
         }  # fmt: skip
         assert set(model["numbers"]) == declared
         assert set(model["curves"]) == curves

@@ -117,6 +117,8 @@ def test_every_number_in_the_table_is_in_the_metrics(folder, page):
 def test_files(folder):
     names = {path.name for path in folder.iterdir()}
     figures = {"maps.png", "comparison.png", "power_spectrum.png", "correlation.png", "one_point.png", "mean.png"}
+    figures |= {f"{name}.png" for name in ("bispectrum", "minkowski", "extrema", "voids", "scattering", "calibration")}
+    figures |= {"covariance.png"}
     assert names == {"report.html", "metrics.json"} | figures
     for name in figures:
         data = (folder / name).read_bytes()

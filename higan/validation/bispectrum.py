@@ -1,0 +1,272 @@
+"""The bispectrum: what phases add to the power spectrum.
+
+Convention: for a map f of N cells of volume V_cell, B(k1, k2, k3) = V_cell^2 / N <F(q1) F(q2) F(q3)>, where F(q) is the
+sum of (f - <f>) exp(-i q x) over cells x, averaged over the triangles q1 + q2 + q3 = 0 whose sides lie in three bins of
+k, in units of the field cubed times length^(2 ndim). The bins are those of the power spectrum. B vanishes for Gaussian
+fields, and is 1 / n^2 for the overdensity of points of number density n without structure.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.fft
+
+from higan.validation.power_spectrum import bin_weights, taper, wavenumbers
+from higan.validation.statistic import Number, Setting, Summary, median, ratio, statistic
+
+if TYPE_CHECKING:
+    from higan.validation.results import Comparison
+
+CHUNK_CELLS = 1 << 16  # transformed at a time: a shell of them stays in the cache
+MOST_SIDES = 16
+MOST_ANGLES = 9
+
+
+def bispectrum(maps: Any, cell_size: float, triangles: Any, window: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Bispectrum of each of a batch of maps of 1, 2 or 3 dimensions, for triangles of bins of k.
+
+    The modes of a bin are filtered out and transformed back; the sum over cells of the product of three such fields is
+    the sum over all triangles, and the same with all amplitudes 1 counts them.
+
+    Parameters
+    ----------
+    maps : array_like, shape (n, *shape)
+        Any units.
+    cell_size : float
+        Side of a cell in a length unit (Mpc).
+    triangles : array_like of int, shape (n_triangles, 3)
+        Bins of the three sides, counted from 1: bin i is around i times the fundamental.
+    window : str, optional
+        For maps that are not periodic, as of :func:`higan.validation.power_spectrum.power_spectrum`; B is divided by
+        the mean cubed window.
+
+    Returns
+    -------
+    k : ndarray, shape (n_triangles, 3)
+        Mean wavenumber of the modes of each side's bin, in 1 / length.
+    B : ndarray, shape (n, n_triangles)
+        float64, in units of the field cubed times length^(2 ndim); NaN for bins without a triangle.
+
+    Raises
+    ------
+    ValueError
+        If a bin does not exist, or sides are so long that modes would close around the box and not to a triangle: if
+        the bins sum to more than :func:`longest`.
+
+    References
+    ----------
+    Watkinson et al. 2017, MNRAS 472, 2436 (1705.06284, the estimator); Sefusatti et al. 2016, MNRAS 460, 3624
+    (1512.07295, what modes close around the box).
+
+    Examples
+    --------
+    >>> x = np.arange(32)
+    >>> three = sum(np.cos(2 * np.pi * i * x / 32) for i in (2, 3, 5))  # 2 + 3 = 5: the waves keep in step
+    >>> k, B = bispectrum(three[None], 1.0, [(2, 3, 5), (2, 2, 4)])
+    >>> (B.round(6) + 0.0).tolist()  # 32^2 / 8
+    [[128.0, 0.0]]
+    """
+    maps, triangles = np.asarray(maps), np.asarray(triangles, dtype=int).reshape(-1, 3)
+    shape, axes = maps.shape[1:], tuple(range(1, maps.ndim))
+    bins = bin_weights(shape, cell_size).shape[0]
+    if triangles.min(initial=1) < 1 or triangles.max(initial=1) > bins:
+        raise ValueError(
+            f"maps of shape {shape} have bins 1 to {bins} of k, and triangles bins {triangles.min()} to "
+            f"{triangles.max()}"
+        )
+    if triangles.sum(axis=1).max(initial=0) > longest(bins):
+        raise ValueError(
+            f"the bins of a triangle sum to {triangles.sum(axis=1).max()}: beyond {longest(bins)} modes close around "
+            "the box"
+        )
+    k, modes, counts = _prepared(shape, float(cell_size), tuple(map(tuple, triangles.tolist())))
+    weights = np.ones(shape) if window is None else taper(shape, window)
+    B = np.empty((len(maps), len(triangles)))
+    step = max(1, CHUNK_CELLS // int(np.prod(shape)))
+    for start in range(0, len(maps), step):
+        values = maps[start : start + step].astype(np.float64)
+        values -= (values * weights).sum(axis=axes, keepdims=True) / weights.sum()
+        values *= weights
+        B[start : start + step] = _products(scipy.fft.rfftn(values, axes=axes), modes, triangles, shape)
+    cells = float(np.prod(shape)) * float((weights**3).mean())
+    return k[triangles - 1], ratio(B, counts) * float(cell_size) ** (2 * len(shape)) / cells
+
+
+def longest(bins: int) -> int:
+    """What the bins of a triangle's sides may sum to, of maps with so many bins.
+
+    Those of bin i have wavenumbers below i + 1/2 fundamentals, and must not add up to twice the Nyquist wavenumber.
+
+    Examples
+    --------
+    >>> longest(32)
+    62
+    """
+    return max(2 * bins - 2, 0)
+
+
+def equilateral(bins: int) -> np.ndarray:
+    """Triangles with three equal sides of at most 16 sizes in equal ratios, as far as bins allow: (n, 3).
+
+    Examples
+    --------
+    >>> equilateral(8).tolist()
+    [[1, 1, 1], [2, 2, 2], [3, 3, 3], [4, 4, 4]]
+    >>> equilateral(32)[:, 0].tolist()
+    [1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 16, 20]
+    """
+    largest = longest(bins) // 3
+    sizes = np.unique(np.geomspace(1, largest, MOST_SIDES).round().astype(int)) if largest else np.arange(0)
+    return np.repeat(sizes[:, None], 3, axis=1)
+
+
+def two_sides(bins: int) -> np.ndarray:
+    """Triangles with sides k1, k2 = 2 k1 and at most 9 third sides from k1 to 3 k1: (n, 3); k1 is an eighth of bins.
+
+    Examples
+    --------
+    >>> two_sides(16).tolist()
+    [[2, 4, 2], [2, 4, 3], [2, 4, 4], [2, 4, 5], [2, 4, 6]]
+    """
+    first = max(1, bins // 8)
+    third = np.unique(np.linspace(first, 3 * first, MOST_ANGLES).round().astype(int))
+    third = third[3 * first + third <= longest(bins)]
+    return np.stack([np.full_like(third, first), np.full_like(third, 2 * first), third], axis=1)
+
+
+def _products(F: np.ndarray, modes: Sequence[np.ndarray], triangles: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Sum over cells of the product of the fields of three shells of transforms F (n, …): (n, n_triangles)."""
+    n, axes = len(F), tuple(range(1, F.ndim))
+    last = {side: row for row, sides in enumerate(triangles.tolist()) for side in sides}
+    shells: dict[int, np.ndarray] = {}
+    sums = np.empty((n, len(triangles)))
+    for row, sides in enumerate(triangles.tolist()):
+        for side in set(sides) - shells.keys():
+            shell = np.zeros_like(F)
+            chosen = modes[side - 1]
+            shell.reshape(n, -1)[:, chosen] = F.reshape(n, -1)[:, chosen]
+            shells[side] = scipy.fft.irfftn(shell, s=shape, axes=axes, overwrite_x=True).reshape(n, -1)
+        a, b, c = (shells[side] for side in sides)
+        sums[:, row] = np.einsum("nx,nx,nx->n", a, b, c)
+        # Shells of a large box fill memory: each is dropped after its last triangle.
+        shells = {side: shell for side, shell in shells.items() if last[side] > row}
+    return sums
+
+
+@functools.lru_cache(maxsize=4)
+def _prepared(
+    shape: tuple[int, ...], cell_size: float, triangles: tuple[tuple[int, int, int], ...]
+) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """Mean wavenumber and modes of each bin, and the triangles of modes, counted as :func:`_products` does."""
+    weights, k = bin_weights(shape, cell_size).tocsr(), wavenumbers(shape, cell_size)
+    modes = np.split(weights.indices, weights.indptr[1:-1])
+    ones = np.ones((1, *k.shape), dtype=complex)
+    cells = float(np.prod(shape))
+    # Sums are those over triangles divided by cells^2: whole numbers, which tells none from few.
+    counts = np.round(_products(ones, modes, np.array(triangles, dtype=int).reshape(-1, 3), shape)[0] * cells**2)
+    return weights @ k.ravel(), modes, counts / cells**2
+
+
+@statistic("bispectrum")
+class Bispectrum(Summary):
+    """B of equilateral triangles, and of those with sides k1, 2 k1 and any third, from the mean over all test maps.
+
+    The latter shows how B depends on the angle between k1 and k2 = 2 k1. Where the true B passes through zero its ratio
+    is large whatever the model, so that the medians say more than the means.
+    """
+
+    order = 40
+    _missing = "no such triangle fits the maps, or their true bispectrum is zero"
+    numbers = {
+        "median_abs_B_ratio_minus_1": Number(
+            "median |B/B_t-1|",
+            "How far the bispectrum of equilateral triangles is off, for the median of all scales.",
+            "%",
+            _missing,
+        ),
+        "median_abs_B_angle_ratio_minus_1": Number(
+            "median |B/B_t-1|, angles",
+            "How far the bispectrum of triangles with sides k1 and 2 k1 is off, for the median of all angles.",
+            "%",
+            _missing,
+        ),
+    }
+    curves = {
+        "k_equilateral": "side of equilateral triangles",
+        "B_truth": "mean bispectrum of the true maps, equilateral triangles",
+        "B": "mean bispectrum of the generated maps, equilateral triangles",
+        "B_ratio": "B over B_truth",
+        "B_angle_cosine": "cosine of the angle between k1 and k2 = 2 k1: 1 where the third side is 3 k1, -1 where k1",
+        "B_angle_truth": "mean bispectrum of the true maps at these angles",
+        "B_angle": "mean bispectrum of the generated maps at these angles",
+        "B_angle_ratio": "B_angle over B_angle_truth",
+    }
+
+    def __init__(self, setting: Setting):
+        super().__init__(setting)
+        bins = bin_weights(setting.shape, setting.cell_size).shape[0]
+        sides = equilateral(bins)
+        self.split, self.triangles = len(sides), np.concatenate([sides, two_sides(bins)])
+        self.k, _ = bispectrum(np.empty((0, *setting.shape)), setting.cell_size, self.triangles)
+
+    def summarise(self, maps: np.ndarray) -> np.ndarray:
+        """B of all triangles, (n, n_triangles)."""
+        return bispectrum(maps, self.setting.cell_size, self.triangles, self.setting.window)[1]
+
+    def evaluate(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """See the class."""
+        truth, generated = self.means(sums)
+        B_ratio, n = ratio(generated, truth), self.split
+        off = np.abs(B_ratio - 1)
+        first, second, third = self.k[n:].T
+        # The law of cosines with q1 + q2 = -q3; mean wavenumbers of bins may lie just beyond a flat triangle.
+        cosine = np.clip((third**2 - first**2 - second**2) / (2 * first * second), -1, 1)
+        return {
+            "median_abs_B_ratio_minus_1": median(off[:n]),
+            "median_abs_B_angle_ratio_minus_1": median(off[n:]),
+            "k_equilateral": self.k[:n, 0],
+            "B_truth": truth[:n],
+            "B": generated[:n],
+            "B_ratio": B_ratio[:n],
+            "B_angle_cosine": cosine,
+            "B_angle_truth": truth[n:],
+            "B_angle": generated[n:],
+            "B_angle_ratio": B_ratio[n:],
+        }
+
+    @classmethod
+    def figure(cls, comparison: Comparison, path: Path) -> str | None:
+        """B against scale, and against the angle."""
+        from higan.validation import plots
+
+        setting, curves = comparison.setting, next(iter(comparison.models.values())).curves
+        power = 2 * len(setting.shape)
+        units = f"[({setting.units})$^3$]" if setting.units else ""
+        steep = f"[{f'({setting.units})$^3$ ' if setting.units else ''}{setting.length_units}$^{power}$]"
+        # Of either sign, B spans too many decades for one axis as it is.
+        panels = [
+            plots.Panel(
+                "k_equilateral",
+                "B",
+                f"k [1/{setting.length_units}]",
+                f"k$^{power}$ B(k, k, k) {units}",
+                x_scale="log",
+                power=power,
+            ),
+            plots.Panel("B_angle_cosine", "B_angle", "cos θ", f"B(k$_1$, 2 k$_1$, θ) {steep}"),
+        ]
+        # On a line only flat triangles close: two points, which make no curve.
+        panels = [panel for panel in panels if np.isfinite(curves[f"{panel.y}_truth"]).sum() > 2]
+        if not panels:
+            return None
+        plots.beside_truth(comparison, path, panels)
+        return (
+            "Above, the mean bispectrum of equilateral triangles, and of those with sides k1 and 2 k1 against the "
+            "angle θ between these, as far as maps have any; below, its ratio to the truth less 1, with errors by "
+            "bootstrap over simulations."
+        )
