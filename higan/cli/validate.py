@@ -32,6 +32,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--field", help="to compare, where a generated map set holds several")
     parser.add_argument("--baseline-checkpoint", metavar="CHECKPOINT", help="the network trained for the mean")
     parser.add_argument("--baselines", type=Path, metavar="BASELINES.h5", help="fitted baselines (default: found)")
+    parser.add_argument(
+        "--training",
+        type=Path,
+        metavar="MAPSET.h5",
+        help="the maps it was trained on, to see whether it memorised them (default: those in TRUTH.h5, if any)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier report in the folder")
 
 
@@ -69,6 +75,7 @@ def assess(models: list[str], arguments: argparse.Namespace) -> None:
         mean_emulator=mean,
         field=arguments.field,
         split=arguments.split,
+        training=None if arguments.training is None else MapSet.open(arguments.training),
         overwrite=arguments.overwrite,
     )
     comparison.show()

@@ -83,7 +83,7 @@ class PostReionisation(TwentyOneCmFast):
 
     def run(self, parameters: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
         """One box; nothing is cached on disc."""
-        density, mass, positions, cosmo = self._haloes(parameters, seed)
+        density, mass, positions, cosmo = self.haloes(parameters, seed)
         h, omega_m = cosmo.hlittle, parameters["OMm"]
         scatter = np.random.default_rng([seed, _SCATTER]).normal(size=len(mass)) * hi.SCATTER * np.log(10)
         mean = hi.halo_hi_mass(mass, 10 ** parameters["LOG10_M_MIN"], 1.9e9 / h, 0.74)
@@ -111,8 +111,8 @@ class PostReionisation(TwentyOneCmFast):
         )
         return {"density": density, "hi_density": in_haloes + between, "hi_halo_model": central}
 
-    def _haloes(self, parameters: Mapping[str, float], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
-        """Overdensity on the grid; masses (M_sun) and positions (Mpc) of haloes; the cosmology."""
+    def haloes(self, parameters: Mapping[str, float], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+        """Overdensity on the grid; masses (M_sun) and positions (Mpc) of haloes; 21cmFAST's cosmology."""
         code = import_21cmfast()
         with quiet():
             cosmology = {name: parameters[name] for name in ("SIGMA_8", "OMm")}

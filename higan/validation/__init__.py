@@ -21,6 +21,7 @@
     comparison.py      streams the maps through all statistics
     results.py         what it found, as a table and as metrics.json
     response.py        whether parameters are used: responses of P(k), shuffled parameters
+    checks.py          what is asked of a model once: uniform ranks, recovery, memorisation
     assessment.py      a whole validation: comparison, baselines, report
     report.py          report.html, metrics.json, figures
     plots.py           the figures

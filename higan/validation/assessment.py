@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from higan.errors import CheckpointError, MapSetError, ParameterError
 from higan.mapset import SPLITS, MapSet
 from higan.validation.baselines import Baselines
+from higan.validation.checks import check_models
 from higan.validation.comparison import compare
 from higan.validation.models import Model, from_baseline, from_emulator, from_map_set
 from higan.validation.report import check_folder, write_report
@@ -35,6 +37,7 @@ def validate(
     mean_emulator: Emulator | None = None,
     field: str | None = None,
     split: str = "test",
+    training: MapSet | None = None,
     overwrite: bool = False,
 ) -> Comparison:
     """Compare an emulator, or maps it made, with the truth, and write the report.
@@ -59,6 +62,9 @@ def validate(
         To compare: the emulator's first output, or the one field of a generated set, where not given.
     split : str
         "train", "validation", "test" or "all": which simulations of the truth, where it says.
+    training : MapSet, optional
+        The maps that the model was trained on, for recovery and memorisation
+        (:func:`higan.validation.checks.check_models`); the truth itself where it has training simulations.
     overwrite : bool
 
     Returns
@@ -90,6 +96,7 @@ def validate(
         mean_emulator=mean_emulator,
         field=field,
         split=split,
+        training=training,
         overwrite=overwrite,
     )
 
@@ -105,6 +112,7 @@ def compare_models(
     mean_emulator: Emulator | None = None,
     field: str | None = None,
     split: str = "test",
+    training: MapSet | None = None,
     overwrite: bool = False,
 ) -> Comparison:
     """Compare several emulators or generated map sets with one truth, and write one report.
@@ -143,6 +151,17 @@ def compare_models(
     if mean_emulator is not None:
         _check_output_field(mean_emulator, field)
         entries[MEAN_NETWORK] = from_emulator(mean_emulator, truth, seed=seed, baseline=True)
+    if training is not None and training.shape != truth.shape:
+        raise MapSetError(
+            f"{training.name} has maps of {training.shape}, {truth.name} of {truth.shape}: give one kind."
+        )
+    if training is None and "split" in truth.extra and (truth.extra["split"][truth.simulation] == "train").any():
+        training = truth
+    # A realisation is enough for these, and the first is the same however many there are.
+    single = {
+        name: entries[name] if isinstance(model, MapSet) else from_emulator(model, truth, seed=seed)
+        for name, model in models.items()
+    }
     notes = {"simulations": f"{split}, where the truth says which"}
     fitted = _baselines(baselines, models, truth, input, field)
     if fitted is None:
@@ -151,6 +170,8 @@ def compare_models(
         for name in fitted.names:
             entries[name.replace("_", " ")] = from_baseline(fitted, name, truth, seed=seed)
     comparison = compare(truth, entries, field, rows=rows, input=input, seed=seed)
+    checks = check_models(comparison, single, truth, rows, training, seed)
+    comparison = dataclasses.replace(comparison, checks=checks)
     title = f"{', '.join(models)} beside the truth"
     write_report(comparison, output_dir, title=title, notes=notes, overview=len(models) > 1, overwrite=overwrite)
     return comparison

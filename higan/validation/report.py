@@ -158,6 +158,11 @@ def _page(
         *(f"<p>{escape(sentence)}</p>" for sentence in in_words(comparison)),
         "<h2>Numbers</h2>",
         _table(comparison),
+        *(
+            _facts(f"{name}: {check}", _flat(values))
+            for name, checks in comparison.checks.items()
+            for check, values in checks.items()
+        ),
         "<h2>Figures</h2>",
         *(_figure(folder / name, caption) for name, caption in figures.items()),
         "<h2>What the numbers mean</h2>\n<dl>",
@@ -253,6 +258,17 @@ def _facts(title: str, facts: Mapping[str, Any]) -> str:
         f'<tr><th scope="row">{escape(str(key))}</th><td>{escape(str(value))}</td></tr>' for key, value in facts.items()
     )
     return f'<table class="facts"><caption>{escape(title)}</caption><tbody>{rows}</tbody></table>'
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, str]:
+    """Numbers as text, those of a nested mapping on one line."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return ", ".join(f"{key} {text(item)}" for key, item in value.items())
+        return f"{value:.3g}" if isinstance(value, float) else "–" if value is None else str(value)
+
+    return {key: text(value) for key, value in values.items()}
 
 
 def _how(comparison: Comparison) -> dict[str, str]:

@@ -67,6 +67,8 @@ class Comparison:
         Facts of the true map set.
     versions : dict
         Of the libraries.
+    checks : dict
+        What :func:`higan.validation.checks.check_models` found, where it was asked.
     """
 
     setting: Setting
@@ -79,6 +81,7 @@ class Comparison:
     examples: dict[str, np.ndarray]
     truth: dict[str, Any]
     versions: dict[str, str]
+    checks: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def definitions(self) -> dict[str, Number]:
@@ -115,6 +118,7 @@ class Comparison:
         bootstrap          seed and resamples of the errors
         truth              facts of the true map set
         versions           of the libraries
+        checks             for every model: p-values of the ranks, recovery of parameters, memorisation; where made
         definitions        for every headline number: label, units, meaning
         curve_definitions  for every curve and value a simulation: what it is
         models             for every model: baseline, realisations, facts; numbers, each with value and error (one
@@ -146,6 +150,7 @@ class Comparison:
             "bootstrap": {"seed": self.seed, "resamples": self.resamples},
             "truth": plain(self.truth),
             "versions": dict(self.versions),
+            "checks": self.checks,
             "definitions": {
                 key: {
                     "label": number.label,

@@ -187,3 +187,21 @@ def test_an_earlier_report_is_kept(tmp_path, capsys, map_set, generated):
     assert main(["validate", str(generated), str(map_set.path), "--output", str(tmp_path / "report")]) == 2
     assert "exists already" in capsys.readouterr().err
     assert (tmp_path / "report" / "report.html").read_text() == "mine"
+
+
+def test_checks_against_the_training_maps(tmp_path, checkpoint, map_set):
+    """Made where the truth, or another set, has training simulations; a checkpoint's ranks where it draws several."""
+    out = tmp_path / "report"
+    arguments = [str(checkpoint), str(map_set.path), "--output", str(out), "--realisations", "3", "--split", "all"]
+    assert main(["validate", *arguments, "--training", str(map_set.path)]) == 0
+    checks = metrics(out)["checks"]["tiny"]
+    assert 0 < checks["ranks"]["smallest p, Holm-corrected"] <= 1
+    assert checks["memorisation"]["median distance, true"] == 0  # they are the training maps, most of them
+    assert "memorisation" in (out / "report.html").read_text()
+
+
+def test_training_maps_of_another_shape(tmp_path, checkpoint, map_set, capsys):
+    other = tiny.maps(shape=(8, 8)).save(tmp_path / "other.h5")
+    command = ["validate", str(checkpoint), str(map_set.path), "--output", str(tmp_path / "report")]
+    assert main([*command, "--training", str(other)]) == 2
+    assert "has maps of (8, 8)" in capsys.readouterr().err and not (tmp_path / "report").exists()

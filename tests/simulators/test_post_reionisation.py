@@ -40,7 +40,7 @@ def matter():
     if importlib.util.find_spec("py21cmfast") is None:
         pytest.skip("21cmFAST is not installed: pip install 'higan[simulate]'")
     code = simulator("post-reionisation", **SMALL)
-    return code, code._haloes(FIDUCIAL, seed=4)
+    return code, code.haloes(FIDUCIAL, seed=4)
 
 
 def test_haloes_are_where_the_matter_is(matter):
@@ -56,7 +56,7 @@ def test_haloes_are_where_the_matter_is(matter):
 
 def test_parameters_do_what_they_say(matter, monkeypatch):
     code, found = matter
-    monkeypatch.setattr(PostReionisation, "_haloes", lambda self, parameters, seed: found)
+    monkeypatch.setattr(PostReionisation, "haloes", lambda self, parameters, seed: found)
     boxes = {
         name: code.run({**FIDUCIAL, name: FIDUCIAL[name] + 0.3}, 4)["hi_density"]
         for name in ("LOG10_GAMMA_HI", "LOG10_M_MIN")
