@@ -33,6 +33,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--baseline-checkpoint", metavar="CHECKPOINT", help="the network trained for the mean")
     parser.add_argument("--baselines", type=Path, metavar="BASELINES.h5", help="fitted baselines (default: found)")
     parser.add_argument(
+        "--baseline-field",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="a field of the truth that is a model of the one compared; may be repeated",
+    )
+    parser.add_argument(
         "--training",
         type=Path,
         metavar="MAPSET.h5",
@@ -75,6 +82,7 @@ def assess(models: list[str], arguments: argparse.Namespace) -> None:
         mean_emulator=mean,
         field=arguments.field,
         split=arguments.split,
+        baseline_fields=arguments.baseline_field,
         training=None if arguments.training is None else MapSet.open(arguments.training),
         overwrite=arguments.overwrite,
     )

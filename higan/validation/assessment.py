@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ def validate(
     mean_emulator: Emulator | None = None,
     field: str | None = None,
     split: str = "test",
+    baseline_fields: Sequence[str] = (),
     training: MapSet | None = None,
     overwrite: bool = False,
 ) -> Comparison:
@@ -62,6 +63,8 @@ def validate(
         To compare: the emulator's first output, or the one field of a generated set, where not given.
     split : str
         "train", "validation", "test" or "all": which simulations of the truth, where it says.
+    baseline_fields : sequence of str
+        Fields of the truth that are themselves models of the one compared, as baselines: a halo model's, say.
     training : MapSet, optional
         The maps that the model was trained on, for recovery and memorisation
         (:func:`higan.validation.checks.check_models`); the truth itself where it has training simulations.
@@ -96,6 +99,7 @@ def validate(
         mean_emulator=mean_emulator,
         field=field,
         split=split,
+        baseline_fields=baseline_fields,
         training=training,
         overwrite=overwrite,
     )
@@ -112,6 +116,7 @@ def compare_models(
     mean_emulator: Emulator | None = None,
     field: str | None = None,
     split: str = "test",
+    baseline_fields: Sequence[str] = (),
     training: MapSet | None = None,
     overwrite: bool = False,
 ) -> Comparison:
@@ -162,6 +167,9 @@ def compare_models(
         name: entries[name] if isinstance(model, MapSet) else from_emulator(model, truth, seed=seed)
         for name, model in models.items()
     }
+    for name in baseline_fields:
+        truth.check_units(name, truth.field(field).units, field)
+        entries[name.replace("_", " ")] = _from_field(truth, name)
     notes = {"simulations": f"{split}, where the truth says which"}
     fitted = _baselines(baselines, models, truth, input, field)
     if fitted is None:
@@ -231,6 +239,10 @@ def _check_output_field(emulator: Emulator, field: str) -> None:
         raise MapSetError(
             f"{emulator.card.name} paints {emulator.card.outputs[0].field!r}, not {field!r}. Compare like with like."
         )
+
+
+def _from_field(truth: MapSet, name: str) -> Model:
+    return Model(lambda rows: truth.read(name, rows), 1, True, {"field": truth.field(name).long_name or name})
 
 
 def _baselines(

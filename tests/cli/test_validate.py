@@ -205,3 +205,15 @@ def test_training_maps_of_another_shape(tmp_path, checkpoint, map_set, capsys):
     command = ["validate", str(checkpoint), str(map_set.path), "--output", str(tmp_path / "report")]
     assert main([*command, "--training", str(other)]) == 2
     assert "has maps of (8, 8)" in capsys.readouterr().err and not (tmp_path / "report").exists()
+
+
+def test_a_field_of_the_truth_as_baseline(tmp_path, generated, map_set):
+    twice = Field(2 * map_set.read("brightness_temp"), "mK", "twice as bright")
+    fields = {name: Field(map_set.read(name), field.units) for name, field in map_set.fields.items()}
+    truth = tiny.maps(n_sim=8, fields=fields | {"by_hand": twice}).save(tmp_path / "truth.h5")
+    out = tmp_path / "report"
+    command = ["validate", str(generated), str(truth), "--output", str(out), "--split", "all", "--field"]
+    assert main([*command, "brightness_temp", "--baseline-field", "by_hand"]) == 0
+    model = metrics(out)["models"]["by hand"]
+    assert model["baseline"] and model["facts"] == {"field": "twice as bright"}
+    assert model["numbers"]["mean_abs_R_minus_1"]["value"] == pytest.approx(3, rel=1e-5)
