@@ -33,6 +33,9 @@ def test_one_small_simulation(tmp_path):
     gas = hi.intergalactic_hi(1 + density, 5.0, baryons, 10 ** theta["LOG10_GAMMA_HI"])
     assert (hydrogen >= gas * (1 - 1e-5)).all() and (hydrogen > 10 * gas).mean() > 0.05
     assert hydrogen.max() / hydrogen.min() > 1e5
+    # The halo model has the same haloes without scatter, extent or gas between them.
+    central = maps.read("hi_halo_model")[0]
+    assert 0.5 < central.sum() / hydrogen.sum() < 2 and (central == 0).mean() > 0.5
 
 
 @pytest.fixture(scope="module")
