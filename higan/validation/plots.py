@@ -372,7 +372,7 @@ def _colour_bar(figure: Any, image: Any, axes: Any, units: str, where: str) -> N
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7, length=2)
     if units:
-        bar.ax.set_title(units, fontsize=7.5)
+        bar.set_label(units, fontsize=7.5)
 
 
 def _norm(maps: np.ndarray) -> Normalize:
