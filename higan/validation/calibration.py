@@ -184,7 +184,7 @@ class Calibration(Statistic):
 
         from higan.validation import plots
 
-        lines = [line for line in plots._lines(comparison) if np.isfinite(line[1].curves["rank_pdf"]).any()]
+        lines = [line for line in plots.lines(comparison) if np.isfinite(line[1].curves["rank_pdf"]).any()]
         if not lines:
             return None
         quantities = cls(comparison.setting).quantities
@@ -212,9 +212,9 @@ class Calibration(Statistic):
                 axes.plot(k, value, label=name, **style)
                 axes.fill_between(k, value - error, value + error, color=style["color"], alpha=0.35, lw=0)
                 shown += [value - error, value + error]
-            plots._ratio_axes(axes, k, np.stack(shown), comparison.setting.length_units)
+            plots.ratio_axes(axes, k, np.stack(shown), comparison.setting.length_units)
             axes.set_ylabel("spread / error, in power")
-            plots._legend(axes)
+            plots.legend(axes)
             plots.save(figure, path)
         return (
             "Above, where the truth ranks among its realisations, for the power on a few scales and the share of cells "

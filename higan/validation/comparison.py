@@ -82,7 +82,7 @@ def compare(
     3.0
     """
     rows = np.arange(len(truth)) if rows is None else np.asarray(rows, dtype=np.int64)
-    _check_truth(truth, field, rows)
+    check_truth(truth, field, rows)
     resamples = RESAMPLES if resamples is None else resamples
     entries = {name: model if isinstance(model, Model) else Model(model) for name, model in models.items()}
     if not entries:
@@ -178,7 +178,7 @@ def _evaluate(
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
             true = truth.read(setting.field, batch)
-            generated = _checked(model.maps(batch), true.shape, name, batch)
+            generated = check_maps(model.maps(batch), true.shape, name, batch)
             examples.update({int(row): generated[i, 0] for i, row in enumerate(batch) if row in shown})
             for family in families:
                 _add(sums[family.name], family.measure(true, generated), index[start : start + size], n)
@@ -225,8 +225,8 @@ def _add(sums: dict[str, np.ndarray], values: Mapping[str, np.ndarray], index: n
         np.add.at(sums[key], index, value)
 
 
-def _checked(maps: Any, shape: tuple[int, ...], name: str, rows: np.ndarray) -> np.ndarray:
-    """A model's maps as (n, realisations, *shape)."""
+def check_maps(maps: Any, shape: tuple[int, ...], name: str, rows: np.ndarray) -> np.ndarray:
+    """A model's maps of `rows` as (n, realisations, *shape); MapSetError where they are not of true maps' `shape`."""
     maps = np.asarray(maps, dtype=np.float32)
     if maps.ndim == len(shape):
         maps = maps[:, None]
@@ -244,7 +244,8 @@ def _checked(maps: Any, shape: tuple[int, ...], name: str, rows: np.ndarray) -> 
     return maps
 
 
-def _check_truth(truth: MapSet, field: str, rows: np.ndarray) -> None:
+def check_truth(truth: MapSet, field: str, rows: np.ndarray) -> None:
+    """Refuse maps on the sphere, of several channels, and rows that there are not."""
     if truth.geometry.kind == "healpix":
         raise MapSetError(f"{truth.name} holds maps on the sphere, which cannot be compared yet. Give flat ones.")
     shape = truth.field(field).shape

@@ -191,14 +191,14 @@ class Covariance(Statistic):
             below = figure.add_subplot(grid[1, 0], sharex=above)
             above.loglog(k, curves["scatter_truth"], color=plots.TRUTH, lw=2.2, label="truth")
             shown = []
-            for name, model, style in plots._lines(comparison):
+            for name, model, style in plots.lines(comparison):
                 above.plot(k, model.curves["scatter"], label=name, **style)
                 value, error = model.curves["variance_ratio"], np.nan_to_num(model.curve_errors["variance_ratio"])
                 below.plot(k, value, **style)
                 below.fill_between(k, value - error, value + error, color=style["color"], alpha=0.35, lw=0)
                 shown += [value - error, value + error]
             above.set_ylabel("scatter of P(k) / P(k)")
-            plots._ratio_axes(below, k, np.stack(shown), units)
+            plots.ratio_axes(below, k, np.stack(shown), units)
             below.set_ylabel("variance / true variance")
             matrices = {"truth": curves["correlation_matrix_truth"], first: curves["correlation_matrix"]}
             at = np.linspace(0, len(k) - 1, min(len(k), 4)).round().astype(int)
@@ -210,7 +210,7 @@ class Covariance(Statistic):
                 axes.set_yticks(at, [f"{k[i]:.2g}" for i in at])
                 axes.set_xlabel(f"k [1/{units}]")
             figure.colorbar(image, ax=squares, shrink=0.6, label="correlation of P(k)")
-            plots._legend(above)
+            plots.legend(above)
             plots.save(figure, path)
         return (
             "Scatter of the power among maps of the same parameters, relative to the true power, and its variance over "

@@ -102,7 +102,7 @@ def maps_and_ratio(
         axes = right.subplots()
         for line in np.atleast_2d(R):
             axes.plot(k, line, color=COLOURS[0], alpha=1.0 if np.ndim(R) == 1 else 0.6)
-        _ratio_axes(axes, k, np.atleast_2d(R), length_units)
+        ratio_axes(axes, k, np.atleast_2d(R), length_units)
         axes.set_box_aspect(0.9)
         if title:
             figure.suptitle(title)
@@ -146,7 +146,7 @@ def power_spectra(comparison: Comparison, path: str | os.PathLike[str]) -> str:
         _draw_power(top, comparison)
         _draw_ratio(bottom, comparison)
         top.set_xlabel("")
-        _legend(top)
+        legend(top)
         save(figure, path)
     return (
         "Above, the mean power spectrum. Below, its ratio to the truth: the darker band is one standard deviation by "
@@ -165,7 +165,7 @@ def correlations(comparison: Comparison, path: str | os.PathLike[str]) -> str:
         figure = Figure(figsize=(6.4, 3.8), dpi=DPI)
         axes = figure.subplots()
         _draw_correlation(axes, comparison)
-        _legend(axes)
+        legend(axes)
         save(figure, path)
     return (
         "Correlation of generated with true maps, scale by scale; where there are several realisations, the line with "
@@ -184,7 +184,7 @@ def one_point(comparison: Comparison, path: str | os.PathLike[str]) -> str:
         figure = Figure(figsize=(6.4, 3.8), dpi=DPI)
         axes = figure.subplots()
         _draw_pdf(axes, comparison)
-        _legend(axes)
+        legend(axes)
         save(figure, path)
     return "Distribution of the values of single cells, over all maps; the grey area is the truth."
 
@@ -200,7 +200,7 @@ def means(comparison: Comparison, path: str | os.PathLike[str]) -> str:
         figure = Figure(figsize=(6.4, 3.8), dpi=DPI)
         axes = figure.subplots()
         _draw_means(axes, comparison)
-        _legend(axes)
+        legend(axes)
         save(figure, path)
     return "Global mean of the maps of each simulation: generated less true, against true."
 
@@ -248,7 +248,7 @@ def beside_truth(comparison: Comparison, path: str | os.PathLike[str], panels: S
         grid = figure.subplots(2, len(panels), sharex="col", height_ratios=(1.3, 1), squeeze=False)
         for (above, below), panel in zip(grid.T, panels, strict=True):
             _draw_panel(above, below, panel, comparison)
-        _legend(grid[0, 0])
+        legend(grid[0, 0])
         return save(figure, path)
 
 
@@ -262,7 +262,7 @@ def _draw_panel(above: Axes, below: Axes, panel: Panel, comparison: Comparison) 
     largest = np.nanmax(np.abs(truth)) if np.isfinite(truth).any() else np.nan
     against = np.where(truth == 0, np.nan, truth) if panel.ratio else np.full_like(truth, largest or np.nan)
     reach = 0.12
-    for name, result, style in _lines(comparison):
+    for name, result, style in lines(comparison):
         value = of(result.curves, panel.y)
         above.plot(x, x**panel.power * value, label=name, **style)
         off = (value - truth) / against
@@ -383,7 +383,7 @@ def _norm(maps: np.ndarray) -> Normalize:
     return Normalize(low, high) if high > low else Normalize(low - 0.5, low + 0.5)
 
 
-def _lines(comparison: Comparison) -> Iterator[tuple[str, ModelResult, dict[str, Any]]]:
+def lines(comparison: Comparison) -> Iterator[tuple[str, ModelResult, dict[str, Any]]]:
     """Models and how each is drawn: full lines, and thinner broken ones for baselines."""
     broken = 0
     for i, (name, result) in enumerate(comparison.models.items()):
@@ -394,7 +394,7 @@ def _lines(comparison: Comparison) -> Iterator[tuple[str, ModelResult, dict[str,
         yield name, result, style
 
 
-def _legend(axes: Axes) -> None:
+def legend(axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     axes.figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 4))
 
@@ -403,7 +403,7 @@ def _draw_power(axes: Axes, comparison: Comparison) -> None:
     setting = comparison.setting
     first = next(iter(comparison.models.values()))
     axes.loglog(first.curves["k"], first.curves["P_truth"], color=TRUTH, lw=2.2, label="truth")
-    for name, result, style in _lines(comparison):
+    for name, result, style in lines(comparison):
         axes.loglog(result.curves["k"], result.curves["P"], label=name, **style)
     top, low = np.nanmax(first.curves["P_truth"]), np.nanmin(first.curves["P_truth"])
     if top > low > 0:
@@ -415,7 +415,7 @@ def _draw_power(axes: Axes, comparison: Comparison) -> None:
 
 def _draw_ratio(axes: Axes, comparison: Comparison) -> None:
     shown = []
-    for name, result, style in _lines(comparison):
+    for name, result, style in lines(comparison):
         k, R = result.curves["k"], result.curves["R"]
         axes.plot(k, R, label=name, **style)
         if result.model.baseline:
@@ -430,14 +430,14 @@ def _draw_ratio(axes: Axes, comparison: Comparison) -> None:
             axes.fill_between(k, low, high, color=style["color"], alpha=0.15, lw=0)
             shown += [low, high]
         shown.append(R)
-    lines = shown or [result.curves["R"] for result in comparison.models.values()]
-    _ratio_axes(
-        axes, next(iter(comparison.models.values())).curves["k"], np.stack(lines), comparison.setting.length_units
+    drawn = shown or [result.curves["R"] for result in comparison.models.values()]
+    ratio_axes(
+        axes, next(iter(comparison.models.values())).curves["k"], np.stack(drawn), comparison.setting.length_units
     )
 
 
 def _draw_correlation(axes: Axes, comparison: Comparison) -> None:
-    for name, result, style in _lines(comparison):
+    for name, result, style in lines(comparison):
         k = result.curves["k"]
         axes.plot(k, result.curves["r"], label=name, **style)
         if np.isfinite(result.curves["r_mean"]).any():
@@ -459,7 +459,7 @@ def _draw_pdf(axes: Axes, comparison: Comparison) -> None:
     width = np.diff(np.log10(edges)) / np.diff(edges) if setting.logarithmic else 1.0
     truth = first.curves["pdf_truth"] / width
     axes.stairs(truth, edges, fill=True, color="0.82", label="truth")
-    for name, result, style in _lines(comparison):
+    for name, result, style in lines(comparison):
         axes.stairs(result.curves["pdf"] / width, edges, baseline=None, label=name, **style)
     axes.set_yscale("log")
     positive = truth[truth > 0]
@@ -475,7 +475,7 @@ def _draw_pdf(axes: Axes, comparison: Comparison) -> None:
 
 def _draw_means(axes: Axes, comparison: Comparison) -> None:
     units = comparison.setting.units or "1"
-    for i, (name, result, style) in enumerate(_lines(comparison)):
+    for i, (name, result, style) in enumerate(lines(comparison)):
         true = result.by_simulation["mean_truth"]
         error = result.by_simulation["mean"] - true
         marker = "osD^vPX*"[i % 8]
@@ -492,7 +492,7 @@ def _k_axis(axes: Axes, k: np.ndarray, length_units: str) -> None:
     axes.set_xlabel(f"k [1/{length_units}]")
 
 
-def _ratio_axes(axes: Axes, k: np.ndarray, R: np.ndarray, length_units: str) -> None:
+def ratio_axes(axes: Axes, k: np.ndarray, R: np.ndarray, length_units: str) -> None:
     axes.axhspan(0.95, 1.05, color="0.9", lw=0, zorder=0)
     axes.axhline(1.0, color=TRUTH, lw=0.8)
     finite = R[np.isfinite(R)]

@@ -16,7 +16,7 @@ import numpy as np
 from higan.errors import MapSetError
 from higan.mapset import MapSet
 from higan.validation.bootstrap import bootstrap
-from higan.validation.comparison import BATCH_CELLS, RESAMPLES, _check_truth, _checked
+from higan.validation.comparison import BATCH_CELLS, RESAMPLES, check_maps, check_truth
 from higan.validation.covariance import merged_bins
 from higan.validation.models import Model
 from higan.validation.power_spectrum import power_spectrum
@@ -149,7 +149,7 @@ def recovery(
     train_rows = np.arange(len(train)) if train_rows is None else np.asarray(train_rows, dtype=np.int64)
     rows = np.arange(len(truth)) if rows is None else np.asarray(rows, dtype=np.int64)
     for maps, chosen in ((train, train_rows), (truth, rows)):
-        _check_truth(maps, field, chosen)
+        check_truth(maps, field, chosen)
     entries = {name: model if isinstance(model, Model) else Model(model) for name, model in models.items()}
 
     known = train.parameters[np.unique(train.simulation[train_rows])]
@@ -276,7 +276,7 @@ def _means(maps: MapSet, field: str, rows: np.ndarray, name: str = "", model: Mo
         if model is None:
             values = maps.read(field, batch)[:, None]
         else:
-            values = _checked(model.maps(batch), (len(batch), *maps.shape), name, batch)
+            values = check_maps(model.maps(batch), (len(batch), *maps.shape), name, batch)
         for i in range(values.shape[1]):
             one = values[:, i].astype(np.float64)
             P = power_spectrum(one, maps.cell_size, maps.geometry.window)[1] @ weights.T

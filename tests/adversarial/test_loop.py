@@ -11,6 +11,7 @@ from higan.checkpoint import load_card
 from higan.cli import main
 from higan.errors import MapSetError, RecipeError, TrainingError
 from higan.mapset import Field, Geometry, MapSet, Parameter
+from higan.recipe import ScalingConfig
 from higan.simulators.twentyonecmfast import TwentyOneCmFast
 from higan.split import Split, split
 from tests import tiny
@@ -369,3 +370,14 @@ def test_without_input_fields(tmp_path):
     command = ["sample", str(checkpoint), "--parameters", "BIAS=2,T_MEAN=15", "--realisations", "3", "--seed", "1"]
     assert main([*command, "--output", str(out)]) == 0
     assert MapSet.open(out).read("brightness_temp").shape == (3, 16, 16)
+
+
+def test_selecting_by_the_logarithm_takes_a_field_that_spans_decades(tmp_path):
+    recipe = tiny.recipe(**ALONE, validation={"select": "mean_abs_R_minus_1_log"}, training={"maps": 4, "tick_maps": 4})
+    with pytest.raises(RecipeError, match="brightness_temp of the map set does not span decades"):
+        loop.train(recipe, tmp_path / "run", maps=tiny.maps())
+    maps = tiny.maps()
+    fields = dict(maps.fields) | {"brightness_temp": Field(10 ** (maps.read("brightness_temp") / 4), "mK")}
+    recipe = recipe.model_copy(update={"scaling": {"brightness_temp": ScalingConfig(name="log", lower=0.0)}})
+    checkpoint = loop.train(recipe, tmp_path / "run", maps=tiny.maps(fields=fields))
+    assert np.isfinite(load_card(checkpoint).metrics["validation"]["mean_abs_R_minus_1_log"])

@@ -6,6 +6,7 @@ import pytest
 from higan.validation.bootstrap import bootstrap
 from higan.validation.mean import Mean
 from higan.validation.one_point import OnePoint, default_edges, distances
+from higan.validation.power_spectrum import LogPowerSpectrum
 from higan.validation.realisations import Realisations
 from higan.validation.statistic import Setting, average, ratio, statistics
 from tests.validation.fields import CELL
@@ -18,6 +19,7 @@ def evaluate(cls, truth, generated, setting=SETTING, bright=None):
     family = cls(setting)
     bright = np.ones(len(truth), dtype=bool) if bright is None else np.asarray(bright)
     sums = family.measure(truth.astype("float32"), generated.astype("float32"))
+    sums |= family.measure_truth(truth.astype("float32"))
     return family.evaluate(sums | {"maps": np.ones(len(truth)), "bright": bright})
 
 
@@ -123,3 +125,45 @@ def test_ratio_and_average_keep_quiet_about_nothing():
 def test_names_of_numbers_and_curves_are_not_shared():
     keys = [key for cls in statistics() for key in (*cls.numbers, *cls.curves, *cls.scatter)]
     assert len(keys) == len(set(keys))
+
+
+# -- fields that span decades --------------------------------------------------------------------------------
+
+
+def decades(rng, n=6):
+    """Fields of 10^x, x uniform between 4 and 8."""
+    return 10 ** rng.uniform(4, 8, size=(n, 32, 32))
+
+
+def test_edges_of_fields_that_span_decades():
+    edges = default_edges(2e4, 3e8, 1e6, "solMass / Mpc3")
+    np.testing.assert_allclose(np.diff(np.log10(edges)), 0.05)
+    assert edges[0] <= 2e4 and edges[-2] > 3e8 / 1.13 and edges[-1] > 3e8
+    assert any(np.isclose(edges, 1e6, rtol=1e-9))
+
+
+def test_worst_decade():
+    """A tenth of the cells of one decade lifted to the next: one has 10 % too few, the other too many."""
+    rng = np.random.default_rng(7)
+    truth = decades(rng)
+    setting = Setting((32, 32), CELL, edges=default_edges(1e4, 1e8, 1.0, ""), logarithmic=True)
+    assert evaluate(OnePoint, truth, truth[:, None], setting)["worst_decade"] == 0
+    between = (truth > 1e6) & (truth < 1e7)
+    lifted = np.where(between & (rng.random(truth.shape) < 0.1), 10 * truth, truth)
+    values = evaluate(OnePoint, truth, lifted[:, None], setting)
+    assert values["worst_decade"] == pytest.approx(0.1, abs=0.02)
+    assert np.isnan(evaluate(OnePoint, truth, truth[:, None])["worst_decade"])
+
+
+def test_power_spectrum_of_the_logarithm():
+    """The square of the field has four times the power of its logarithm; brightness by a factor does nothing to it."""
+    truth = decades(np.random.default_rng(8))
+    setting = Setting((32, 32), CELL, edges=default_edges(1e4, 1e8, 1.0, ""), logarithmic=True)
+    squared = evaluate(LogPowerSpectrum, truth, (truth**2)[:, None], setting)
+    np.testing.assert_allclose(squared["R_log"], 4, rtol=1e-3)
+    assert squared["mean_abs_R_minus_1_log"] == pytest.approx(3, rel=1e-3)
+    assert evaluate(LogPowerSpectrum, truth, 30 * truth[:, None], setting)["max_abs_R_minus_1_log"] < 1e-3
+    # An empty cell is taken where the lowest edge is.
+    empty = np.where(truth < 2e4, 0, truth)
+    assert np.isfinite(evaluate(LogPowerSpectrum, truth, empty[:, None], setting)["R_log"]).all()
+    assert np.isnan(evaluate(LogPowerSpectrum, truth, truth[:, None])["mean_abs_R_minus_1_log"])
