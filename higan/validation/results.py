@@ -90,6 +90,8 @@ class Comparison:
 
     def units(self, number: Number) -> str:
         """The unit of a number for this field; "%" is the caller's to apply."""
+        if "{units}" in number.units and not self.setting.units:
+            return ""
         return number.units.format(units=self.setting.units, length=self.setting.length_units)
 
     def value(self, model: str, key: str) -> tuple[float, float]:
