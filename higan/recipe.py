@@ -87,6 +87,11 @@ class ObjectiveConfig(_Table):
         decide.
     spectral_fields : list of {"physical", "scaled"}
         The fields whose power that is.
+    mean_power_weight : float
+        Of a loss on R(k) of running means of generated and true power, of the same fields: where the power of single
+        maps scatters widely, only the mean of many can say whether it is right.
+    mean_power_half_life : int
+        Of these means, in maps.
     r1, r2 : float
         γ of the zero-centred gradient penalties.
     gradient_penalty : float
@@ -104,6 +109,8 @@ class ObjectiveConfig(_Table):
     spectral_weight: float = Field(default=0.0, ge=0)
     spectral: Literal["ratio", "crps"] = "ratio"
     spectral_fields: list[Literal["physical", "scaled"]] = Field(default=["physical"], min_length=1)
+    mean_power_weight: float = Field(default=0.0, ge=0)
+    mean_power_half_life: int = Field(default=500, ge=1)
     r1: float = Field(default=0.02, ge=0)
     r2: float = Field(default=0.02, ge=0)
     gradient_penalty: float = Field(default=10.0, ge=0)

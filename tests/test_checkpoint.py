@@ -111,7 +111,7 @@ def test_weights_that_are_no_hdf5(folder):
         (lambda folder: (folder / "card.json").write_text('{"name": "ti'), "is not valid JSON"),
         (lambda folder: (folder / "card.json").write_bytes(b"\xff\xfe\x00"), "is not valid JSON"),
         (lambda folder: (folder / "card.json").write_text("[1]"), "no card_version"),
-        (lambda folder: edit_card(folder, inputs=[]), "is damaged: inputs"),
+        (lambda folder: edit_card(folder, outputs=[]), "is damaged: outputs"),
         (lambda folder: edit_card(folder, network={"widths": ["wide"]}), "is damaged: network.widths.0"),
         (lambda folder: edit_card(folder, network={"widths": [4], "layer": "eval"}), "is damaged: network.layer"),
         (lambda folder: edit_card(folder, ndim=4), "is damaged: ndim"),

@@ -13,6 +13,7 @@ from keras import ops
 from higan.adversarial.objectives import crps
 from higan.validation.power_spectrum import bin_weights, taper
 
+FULL = 0.1  # of R - 1: from there on power is punished at full strength
 EMPTY = 0.1  # of the mean power over groups; a group with less is measured by this much of it
 
 
@@ -100,6 +101,34 @@ def spectral_crps(first: Any, second: Any, real: Any, window: str | None = None,
     filled = mean > 1e-12
     logs = [ops.log(ops.where(filled, power / ops.where(filled, mean, 1.0), 0.0) + EMPTY) for power in powers]
     return ops.mean(crps(*logs))
+
+
+def mean_power(maps: Any, window: str | None = None) -> Any:
+    """Power in each bin of k and channel, mean over a batch of maps (n, *shape, c), shape (bins, c), not normalised.
+
+    Examples
+    --------
+    >>> maps = np.random.default_rng(1).normal(size=(4, 8, 8, 1)).astype("float32")
+    >>> power = ops.convert_to_numpy(mean_power(maps))
+    >>> power.shape, bool(np.allclose(mean_power(3 * maps), 9 * power, rtol=1e-4))
+    ((4, 1), True)
+    """
+    return _power(maps, window, maps.shape[0])[:, 0] / maps.shape[0]
+
+
+def surplus(generated: Any, true: Any) -> Any:
+    """What to punish power by, from running means of generated and true power: R - 1 in tenths, from -1 to 1.
+
+    The product with the power of a batch has the gradient of a loss on the mean R, however widely the power of single
+    batches scatters: a batch alone cannot tell too much power from a bright map.
+
+    Examples
+    --------
+    >>> ops.convert_to_numpy(surplus(np.array([1.05, 3.0, 0.0]), np.array([1.0, 1.0, 0.0]))).round(6).tolist()
+    [0.5, 1.0, 0.0]
+    """
+    filled = true > 0
+    return ops.where(filled, ops.clip((generated / ops.where(filled, true, 1.0) - 1.0) / FULL, -1.0, 1.0), 0.0)
 
 
 def _powers(maps: Sequence[Any], real: Any, window: str | None, group: int | None) -> list[Any]:

@@ -16,8 +16,9 @@ import numpy as np
 from keras import ops
 
 from higan.adversarial.objectives import Loss, Objective, crps, unit_norm_penalty, zero_centred_penalty
-from higan.adversarial.spectrum import spectral_crps, spectral_loss
+from higan.adversarial.spectrum import mean_power, spectral_crps, spectral_loss, surplus
 from higan.scaling import Linear, Scaling
+from higan.validation.power_spectrum import bin_weights
 
 State = dict[str, list[Any]]
 BETA2, EPSILON = 0.99, 1e-8
@@ -45,6 +46,13 @@ class StepConfig:
         :func:`higan.adversarial.spectrum.spectral_loss` or :func:`higan.adversarial.spectrum.spectral_crps`.
     spectral_fields : tuple of {"physical", "scaled"}
         What it is taken of.
+    mean_power_weight : float
+        Of a loss on R(k) of running means of generated and true power (:func:`higan.adversarial.spectrum.surplus`), of
+        the same fields.
+    mean_power_decay : float
+        Of these means, a step.
+    shape : tuple of int
+        Of the maps, for these means.
     window : str, optional
         Of the spectral loss, for maps that are not periodic.
     context : int
@@ -72,6 +80,9 @@ class StepConfig:
     spectral_weight: float = 0.0
     spectral: str = "ratio"
     spectral_fields: tuple[str, ...] = ("physical",)
+    mean_power_weight: float = 0.0
+    mean_power_decay: float = 0.99
+    shape: tuple[int, ...] = ()
     window: str | None = None
     context: int = 0
     maps_per_simulation: int = 1
@@ -142,6 +153,10 @@ class Step:
             state[name] = arrays
             state[f"{name}_m"] = [np.zeros_like(w) for w in arrays]
             state[f"{name}_v"] = [np.zeros_like(w) for w in arrays]
+        if self.config.mean_power_weight:
+            bins = bin_weights(self.config.shape).shape[0]
+            shape = (len(self.config.spectral_fields), bins, len(self.config.outputs))
+            state["mean_power"] = [np.zeros(shape, np.float32) for _ in ("generated", "true")]
         return self.backend.to_device(state)
 
     def __call__(
@@ -197,23 +212,28 @@ class Step:
                 generated, true = (_by_channel(_restore, config.outputs, maps) for maps in (fake, batch["maps"]))
                 parts = {"pixel": self._pixel(raw, generated, batch["maps"], true)}
                 total = scalars[4] * parts["pixel"]
+                pairs = {"physical": (generated, true), "scaled": (fake, batch["maps"])}
+                chosen = [pairs[name] for name in config.spectral_fields]
                 if config.spectral_weight:
-                    pairs = {"physical": (generated, true), "scaled": (fake, batch["maps"])}
-                    losses = [self._spectral(*pairs[name]) for name in config.spectral_fields]
-                    parts["spectral"] = sum(losses) / len(losses)
+                    parts["spectral"] = sum(self._spectral(*pair) for pair in chosen) / len(chosen)
                     total = total + config.spectral_weight * parts["spectral"]
+                kept = {}
+                if config.mean_power_weight:
+                    kept["mean_power"], parts["surplus"], loss = self._mean_power(state, chosen, scalars[3])
+                    total = total + config.mean_power_weight * loss
                 fake = fake[: batch["maps"].shape[0]]
                 if config.objective is not None:
                     logits = self._discriminate(state["discriminator"], batch["maps"], fake, batch)
                     parts["generator"] = _over_scales(config.objective.generator, logits)
                     total = total + parts["generator"]
-                return total, (fake, parts)
+                return total, (fake, parts, kept)
 
-            (_, (fake, losses)), gradients = value_and_grad(generator_loss)(state["generator"])
+            (_, (fake, losses, kept)), gradients = value_and_grad(generator_loss)(state["generator"])
             new = adam(state, "generator", gradients, scalars[0], config.beta1, scalars[3])
             new["average"] = [
                 scalars[2] * a + (1.0 - scalars[2]) * w for a, w in zip(state["average"], new["generator"], strict=True)
             ]
+            new.update(kept)
             if config.objective is None:
                 return new, losses
             fake = ops.stop_gradient(fake)
@@ -254,6 +274,28 @@ class Step:
             return spectral_crps(*_halves(generated), true, config.window, config.maps_per_simulation)
         true = _repeat(true, config.realisations)
         return spectral_loss(generated, true, config.window, config.maps_per_simulation)
+
+    def _mean_power(self, state: State, pairs: Sequence[tuple[Any, Any]], count: Any) -> tuple[list[Any], Any, Any]:
+        """The running means of generated and true power, how far they are apart, and the loss that mends it."""
+        config = self.config
+        # In units of a bright cell, three standard deviations up, so that squares stay within single precision.
+        units = {"physical": [abs(float(scaling.restore(3.0))) for scaling in config.outputs]}
+        now = []
+        for name, (generated, true) in zip(config.spectral_fields, pairs, strict=True):
+            unit = np.array(units.get(name, [1.0] * len(config.outputs)), np.float32)
+            now.append([mean_power(maps / unit, config.window) for maps in (generated, true)])
+        generated, true = (ops.stack(powers) for powers in zip(*now, strict=True))
+        decay = config.mean_power_decay
+        means = [
+            decay * mean + (1.0 - decay) * ops.stop_gradient(power)
+            for mean, power in zip(state["mean_power"], (generated, true), strict=True)
+        ]
+        excess = surplus(*means)
+        # Means start from nothing.
+        measure = means[1] / (1.0 - decay**count)
+        filled = measure > 0
+        loss = ops.mean(excess * ops.where(filled, generated / ops.where(filled, measure, 1.0), 0.0))
+        return means, ops.mean(ops.abs(excess)), loss
 
     def _target(self, scaling: Scaling, maps: Any) -> Any:
         """What the pixel loss aims at: true maps, whose cells on a physical bound lie `margin` beyond it."""
