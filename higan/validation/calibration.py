@@ -108,9 +108,7 @@ class Calibration(Statistic):
         shares = [f"{low} to {high}" for low, high in itertools.pairwise(values)]
         if values:
             shares = [f"< {values[0]}", *shares, f"> {values[-1]}"]
-        return [f"P, k = {k:.2g}/{setting.length_units}" for k in self.k] + [
-            f"cells {share} {setting.units}".strip() for share in shares
-        ]
+        return [f"P, k = {k:.2g}/{setting.length_units}" for k in self.k] + [f"cells {share}" for share in shares]
 
     def measure(self, truth: np.ndarray, generated: np.ndarray) -> dict[str, np.ndarray]:
         """Shares of each map at every rank, and powers and mean squares about the mean of realisations."""
@@ -199,7 +197,7 @@ class Calibration(Statistic):
                     axes.stairs(pdf, np.linspace(0, 1, len(pdf) + 1), baseline=None, label=name, **style)
                 axes.axhline(1.0, color=plots.TRUTH, lw=0.8)
                 axes.set_ylim(0, 1.05 * max(highest, 1.5))
-                axes.set_title(quantity)
+                axes.set_title(quantity, fontsize=8)
                 if i % BANDS == 0:
                     axes.set_ylabel("share / uniform")
                 if i >= len(quantities) - BANDS:

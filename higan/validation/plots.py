@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from higan.validation.one_point import spans_decades
 
@@ -259,6 +259,7 @@ def _draw_panel(above: Axes, below: Axes, panel: Panel, comparison: Comparison) 
     first = next(iter(comparison.models.values()))
     x, truth = np.asarray(first.curves[panel.x]), of(first.curves, f"{panel.y}_truth")
     above.plot(x, x**panel.power * truth, color=TRUTH, lw=2.2, label="truth")
+    seen = [x**panel.power * truth]
     largest = np.nanmax(np.abs(truth)) if np.isfinite(truth).any() else np.nan
     against = np.where(truth == 0, np.nan, truth) if panel.ratio else np.full_like(truth, largest or np.nan)
     reach = 0.12
@@ -269,6 +270,7 @@ def _draw_panel(above: Axes, below: Axes, panel: Panel, comparison: Comparison) 
         below.plot(x, off, **style)
         if result.model.baseline:
             continue
+        seen.append(x**panel.power * value)
         error = of(result.difference_errors, panel.y) / np.abs(against)
         if np.isfinite(error).any():
             below.fill_between(x, off - error, off + error, color=style["color"], alpha=0.35, lw=0)
@@ -278,11 +280,23 @@ def _draw_panel(above: Axes, below: Axes, panel: Panel, comparison: Comparison) 
     below.axhline(0.0, color=TRUTH, lw=0.8)
     below.set_ylim(-reach, reach)
     above.set_xscale(panel.x_scale)
+    if panel.x_scale == "log" and 0.01 < x[0] < x[-1] < 1000:
+        below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        below.xaxis.set_minor_formatter(NullFormatter())
     if panel.y_scale == "log":
         above.set_yscale("log", nonpositive="mask")
+    _frame(above, np.concatenate(seen), panel.y_scale)
     above.set_ylabel(panel.y_label)
     below.set_xlabel(panel.x_label)
     below.set_ylabel("generated / true - 1" if panel.ratio else "(generated - true) / max")
+
+
+def _frame(axes: Axes, values: np.ndarray, scale: str) -> None:
+    """Show these values, with room around them, whatever else is drawn: baselines may be off by orders of magnitude."""
+    known = values[np.isfinite(values) & ((values > 0) | (scale != "log"))]
+    if known.size and known.max() > known.min():
+        low, high, room = known.min(), known.max(), 0.1 * np.ptp(known)
+        axes.set_ylim((low / 4, high * 3) if scale == "log" else (low - room, high + 2 * room))
 
 
 def overview(comparison: Comparison, path: str | os.PathLike[str]) -> str:
