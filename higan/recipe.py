@@ -90,8 +90,6 @@ class ObjectiveConfig(_Table):
     mean_power_weight : float
         Of a loss on R(k) of running means of generated and true power, of the same fields: where the power of single
         maps scatters widely, only the mean of many can say whether it is right.
-    mean_power_half_life : int
-        Of these means, in maps.
     r1, r2 : float
         γ of the zero-centred gradient penalties.
     gradient_penalty : float
@@ -110,7 +108,6 @@ class ObjectiveConfig(_Table):
     spectral: Literal["ratio", "crps"] = "ratio"
     spectral_fields: list[Literal["physical", "scaled"]] = Field(default=["physical"], min_length=1)
     mean_power_weight: float = Field(default=0.0, ge=0)
-    mean_power_half_life: int = Field(default=500, ge=1)
     r1: float = Field(default=0.02, ge=0)
     r2: float = Field(default=0.02, ge=0)
     gradient_penalty: float = Field(default=10.0, ge=0)

@@ -22,6 +22,7 @@ from higan.validation.power_spectrum import bin_weights
 
 State = dict[str, list[Any]]
 BETA2, EPSILON = 0.99, 1e-8
+LATE = 8  # one in so many of the generated maps so far, the last, make up their mean power
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +49,7 @@ class StepConfig:
         What it is taken of.
     mean_power_weight : float
         Of a loss on R(k) of running means of generated and true power (:func:`higan.adversarial.spectrum.surplus`), of
-        the same fields.
-    mean_power_decay : float
-        Of these means, a step.
+        the same fields: of all true maps seen and of about the last eighth of the generated ones.
     shape : tuple of int
         Of the maps, for these means.
     window : str, optional
@@ -81,7 +80,6 @@ class StepConfig:
     spectral: str = "ratio"
     spectral_fields: tuple[str, ...] = ("physical",)
     mean_power_weight: float = 0.0
-    mean_power_decay: float = 0.99
     shape: tuple[int, ...] = ()
     window: str | None = None
     context: int = 0
@@ -285,17 +283,16 @@ class Step:
             unit = np.array(units.get(name, [1.0] * len(config.outputs)), np.float32)
             now.append([mean_power(maps / unit, config.window) for maps in (generated, true)])
         generated, true = (ops.stack(powers) for powers in zip(*now, strict=True))
-        decay = config.mean_power_decay
-        means = [
-            decay * mean + (1.0 - decay) * ops.stop_gradient(power)
-            for mean, power in zip(state["mean_power"], (generated, true), strict=True)
+        # The truth stays what it is, and all of it seen so far counts; the generator changes, and its mean is of late.
+        kept = [
+            mean + (ops.stop_gradient(power) - mean) * ops.minimum(pace / count, 1.0)
+            for mean, power, pace in zip(state["mean_power"], (generated, true), (LATE, 1.0), strict=True)
         ]
-        excess = surplus(*means)
-        # Means start from nothing.
-        measure = means[1] / (1.0 - decay**count)
-        filled = measure > 0
-        loss = ops.mean(excess * ops.where(filled, generated / ops.where(filled, measure, 1.0), 0.0))
-        return means, ops.mean(ops.abs(excess)), loss
+        mean = kept[1]
+        excess = surplus(*kept)
+        filled = mean > 0
+        loss = ops.mean(excess * ops.where(filled, generated / ops.where(filled, mean, 1.0), 0.0))
+        return kept, ops.mean(ops.abs(excess)), loss
 
     def _target(self, scaling: Scaling, maps: Any) -> Any:
         """What the pixel loss aims at: true maps, whose cells on a physical bound lie `margin` beyond it."""
