@@ -83,5 +83,18 @@ def split(mapset: MapSet, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: in
     return Split(np.sort(train), np.sort(validation), np.sort(test))
 
 
+def training_rows(mapset: MapSet) -> np.ndarray:
+    """Rows of the maps of training simulations: those that /split says, all where a set has no splits.
+
+    Examples
+    --------
+    >>> from higan.sources import from_arrays
+    >>> training_rows(from_arrays({"density": np.zeros((3, 4, 4), "float32")}, simulation=np.arange(3)))
+    array([0, 1, 2])
+    """
+    labels = mapset.extra.get("split")
+    return np.arange(len(mapset)) if labels is None else np.flatnonzero(labels[mapset.simulation] == "train")
+
+
 def _share(fraction: float, n: int) -> int:
     return max(1, round(fraction * n))

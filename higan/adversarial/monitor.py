@@ -12,7 +12,7 @@ from higan.mapset import MapSet
 from higan.painting.painter import Painter
 from higan.painting.regions import paint_maps
 from higan.validation.one_point import spans_decades
-from higan.validation.power_spectrum import power_spectrum
+from higan.validation.power_spectrum import log_power, power_spectrum
 
 BATCH = 32
 
@@ -56,7 +56,7 @@ class Monitor:
         steps = (np.geomspace if self.logarithmic else np.linspace)(low, high, 101, dtype=np.float32)
         self._edges = np.insert(steps, 1, np.nextafter(steps[0], np.float32(np.inf)))
         self._counts = self._histogram(truth)
-        self._log_power: Any = self._power_of_logarithm(truth).sum(axis=0) if self.logarithmic else None
+        self._log_power: Any = self._power_of_logarithm(truth) if self.logarithmic else None
         self._examples = _spread(np.arange(len(self.rows)), 3)
 
     def __call__(self) -> Result:
@@ -80,7 +80,7 @@ class Monitor:
             k, P = power_spectrum(painted, self.maps.cell_size, self.maps.geometry.window)
             power.append(P)
             if self.logarithmic:
-                log_power = log_power + self._power_of_logarithm(painted).sum(axis=0)
+                log_power = log_power + self._power_of_logarithm(painted)
             counts += self._histogram(painted)
             squares += float(np.sum((painted - truth) ** 2, dtype=np.float64))
             n += truth.size
@@ -102,8 +102,8 @@ class Monitor:
         return Result(scalars, k, R, np.stack([examples[i] for i in self._examples]))
 
     def _power_of_logarithm(self, maps: np.ndarray) -> np.ndarray:
-        logs = np.log10(np.maximum(maps, self._edges[0]))
-        return power_spectrum(logs, self.maps.cell_size, self.maps.geometry.window)[1]
+        """Summed over maps."""
+        return log_power(maps, self._edges[0], self.maps.cell_size, self.maps.geometry.window).sum(axis=0)
 
     def _histogram(self, values: np.ndarray) -> np.ndarray:
         """Counts at the fixed edges; what lies beyond them counts in the outermost bins."""

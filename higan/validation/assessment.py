@@ -12,6 +12,7 @@ import numpy as np
 
 from higan.errors import CheckpointError, MapSetError, ParameterError
 from higan.mapset import SPLITS, MapSet
+from higan.split import training_rows
 from higan.validation.baselines import Baselines
 from higan.validation.checks import check_models
 from higan.validation.comparison import compare
@@ -160,7 +161,7 @@ def compare_models(
         raise MapSetError(
             f"{training.name} has maps of {training.shape}, {truth.name} of {truth.shape}: give one kind."
         )
-    if training is None and "split" in truth.extra and (truth.extra["split"][truth.simulation] == "train").any():
+    if training is None and _trains(truth):
         training = truth
     # A realisation is enough for these, and the first is the same however many there are.
     single = {
@@ -241,6 +242,11 @@ def _check_output_field(emulator: Emulator, field: str) -> None:
         )
 
 
+def _trains(truth: MapSet) -> bool:
+    """Whether a map set says of some of its simulations that they are for training."""
+    return "split" in truth.extra and len(training_rows(truth)) > 0
+
+
 def _from_field(truth: MapSet, name: str) -> Model:
     return Model(lambda rows: truth.read(name, rows), 1, True, {"field": truth.field(name).long_name or name})
 
@@ -262,8 +268,7 @@ def _baselines(
             fitted = Baselines.load(path)
             if fitted.output == field:
                 return fitted
-    labels = truth.extra.get("split")
-    if input in truth.fields and labels is not None and (labels[truth.simulation] == "train").any():
+    if input in truth.fields and _trains(truth):
         return Baselines.fit(truth, str(input), field)
     return None
 

@@ -36,6 +36,7 @@ from higan.errors import CheckpointError, MapSetError, OutputError, ParameterErr
 from higan.mapset import MapSet
 from higan.mapset_writer import check_output
 from higan.progress import progress
+from higan.split import training_rows
 from higan.validation.power_spectrum import spectra, wavenumbers
 from higan.validation.statistic import ratio
 
@@ -122,10 +123,7 @@ class Baselines:
         MapSetError
             If a field is missing or there are no rows.
         """
-        if rows is None:
-            split = maps.extra.get("split")
-            rows = np.arange(len(maps)) if split is None else np.flatnonzero(split[maps.simulation] == "train")
-        rows = np.asarray(rows, dtype=np.int64)
+        rows = training_rows(maps) if rows is None else np.asarray(rows, dtype=np.int64)
         if len(rows) == 0:
             raise MapSetError(f"{maps.name} has no training simulations to fit baselines on. Give a set that has some.")
         simulations = np.unique(maps.simulation[rows])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.fft
 
-from higan.validation.power_spectrum import bin_weights, taper, wavenumbers
+from higan.validation.power_spectrum import bin_modes, bin_weights, taper, tapered
 from higan.validation.statistic import Number, Setting, Summary, median, ratio, statistic
 
 if TYPE_CHECKING:
@@ -85,15 +85,12 @@ def bispectrum(maps: Any, cell_size: float, triangles: Any, window: str | None =
             "the box"
         )
     k, modes, counts = _prepared(shape, float(cell_size), tuple(map(tuple, triangles.tolist())))
-    weights = np.ones(shape) if window is None else taper(shape, window)
     B = np.empty((len(maps), len(triangles)))
     step = max(1, CHUNK_CELLS // int(np.prod(shape)))
     for start in range(0, len(maps), step):
-        values = maps[start : start + step].astype(np.float64)
-        values -= (values * weights).sum(axis=axes, keepdims=True) / weights.sum()
-        values *= weights
-        B[start : start + step] = _products(scipy.fft.rfftn(values, axes=axes), modes, triangles, shape)
-    cells = float(np.prod(shape)) * float((weights**3).mean())
+        F = scipy.fft.rfftn(tapered(maps[start : start + step], window), axes=axes)
+        B[start : start + step] = _products(F, modes, triangles, shape)
+    cells = float(np.prod(shape)) * (1.0 if window is None else float((taper(shape, window) ** 3).mean()))
     return k[triangles - 1], ratio(B, counts) * float(cell_size) ** (2 * len(shape)) / cells
 
 
@@ -163,13 +160,13 @@ def _prepared(
     shape: tuple[int, ...], cell_size: float, triangles: tuple[tuple[int, int, int], ...]
 ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """Mean wavenumber and modes of each bin, and the triangles of modes, counted as :func:`_products` does."""
-    weights, k = bin_weights(shape, cell_size).tocsr(), wavenumbers(shape, cell_size)
+    weights = bin_weights(shape, cell_size).tocsr()
     modes = np.split(weights.indices, weights.indptr[1:-1])
-    ones = np.ones((1, *k.shape), dtype=complex)
+    ones = np.ones((1, *shape[:-1], shape[-1] // 2 + 1), dtype=complex)
     cells = float(np.prod(shape))
     # Sums are those over triangles divided by cells^2: whole numbers, which tells none from few.
     counts = np.round(_products(ones, modes, np.array(triangles, dtype=int).reshape(-1, 3), shape)[0] * cells**2)
-    return weights @ k.ravel(), modes, counts / cells**2
+    return bin_modes(shape, cell_size)[0], modes, counts / cells**2
 
 
 @statistic("bispectrum")

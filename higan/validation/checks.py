@@ -9,13 +9,14 @@ import numpy as np
 
 from higan.mapset import MapSet
 from higan.progress import progress
-from higan.scaling import fit
+from higan.scaling import Scaling, fit
+from higan.split import training_rows
 from higan.validation.calibration import uniformity
+from higan.validation.comparison import check_maps
 from higan.validation.models import Model
 from higan.validation.neighbours import SYMMETRIES, memorisation
 from higan.validation.recovery import FEWEST, recovery
 from higan.validation.results import Comparison, plain
-from higan.validation.statistic import Setting
 
 TRAINING_CELLS = 1 << 28  # 1 GB of training maps to look for copies in
 
@@ -57,41 +58,47 @@ def check_models(
     >>> check_models(comparison, models, truth, rows, training)["eor21cm-2d"]["ranks"]  # doctest: +SKIP
     {'smallest p, Holm-corrected': 0.21, 'quantities': 8}
     """
-    found = {}
-    train_rows = np.empty(0, dtype=np.int64) if training is None else _train_rows(training)
-    judged = [name for name, model in models.items() if not model.baseline]
-    with progress("checking ranks, recovery and memorisation", len(judged), unit="models") as advance:
-        for name in judged:
-            checks: dict[str, Any] = {}
-            histograms = comparison.models[name].by_simulation["rank_histograms"]
-            if comparison.models[name].model.realisations > 1 and len(comparison.simulations) > 1:
-                p = uniformity(histograms, seed=seed)
+    field = comparison.setting.field
+    judged = {name: model for name, model in models.items() if not model.baseline}
+    found: dict[str, dict[str, Any]] = {name: {} for name in judged}
+    train_rows = np.empty(0, dtype=np.int64) if training is None else training_rows(training)
+    steps = 3 if len(train_rows) else 1
+    with progress("checking ranks, recovery and memorisation", steps, unit="steps") as advance:
+        for name, checks in found.items():
+            result = comparison.models[name]
+            if result.model.realisations > 1 and len(comparison.simulations) > 1:
+                p = uniformity(result.by_simulation["rank_histograms"], seed=seed)
                 checks["ranks"] = {"smallest p, Holm-corrected": float(np.min(p)), "quantities": len(p)}
-            if training is not None and len(train_rows):
-                checks |= _against_training(
-                    name, models[name], truth, rows, training, train_rows, comparison.setting, seed
-                )
-            found[name] = plain(checks)
+        advance()
+        if training is not None and len(train_rows):
+            for name, values in _recovery(judged, truth, rows, training, train_rows, field, seed).items():
+                found[name]["recovery"] = values
             advance()
-    return found
+            most = max(1, TRAINING_CELLS // int(np.prod(training.shape)))
+            known = training.read(field, train_rows[:: -(-len(train_rows) // most)])
+            # Linearly scaled, a field that spans decades would be its brightest cell.
+            scaling = fit("log", [known]) if comparison.setting.logarithmic else None
+            for name, values in _memorisation(judged, truth, rows, known, field, scaling).items():
+                found[name]["memorisation"] = values
+            advance()
+    return plain(found)
 
 
-def _against_training(
-    name: str,
-    model: Model,
+def _recovery(
+    models: Mapping[str, Model],
     truth: MapSet,
     rows: np.ndarray,
     training: MapSet,
     train_rows: np.ndarray,
-    setting: Setting,
+    field: str,
     seed: int,
-) -> dict[str, Any]:
-    field, logarithmic = setting.field, setting.logarithmic
-    checks: dict[str, Any] = {}
+) -> dict[str, dict[str, Any]]:
     parameters = training.parameters[np.unique(training.simulation[train_rows])]
-    if len(parameters) >= FEWEST and np.ptp(parameters, axis=0).any():
-        result = recovery(training, truth, {name: model}, field, train_rows=train_rows, rows=rows, seed=seed)
-        checks["recovery"] = {
+    if len(parameters) < FEWEST or not np.ptp(parameters, axis=0).any():
+        return {}
+    result = recovery(training, truth, models, field, train_rows=train_rows, rows=rows, seed=seed)
+    return {
+        name: {
             parameter: {
                 "bias [sigma]": result.bias[name][i],
                 "its error": result.bias_error[name][i],
@@ -100,27 +107,34 @@ def _against_training(
             }
             for i, parameter in enumerate(result.parameters)
         }
+        for name in models
+    }
+
+
+def _memorisation(
+    models: Mapping[str, Model],
+    truth: MapSet,
+    rows: np.ndarray,
+    known: np.ndarray,
+    field: str,
+    scaling: Scaling | None,
+) -> dict[str, dict[str, Any]]:
+    """Beside the training maps `known`."""
     # One map a simulation: maps of one are not independent.
     first = rows[np.unique(truth.simulation[rows], return_index=True)[1]]
-    most = max(1, TRAINING_CELLS // int(np.prod(training.shape)))
-    known = training.read(field, train_rows[:: -(-len(train_rows) // most)])
-    symmetries = SYMMETRIES if training.geometry.periodic else SYMMETRIES[1:]
-    painted = np.asarray(model.maps(first)).reshape(len(first), -1, *truth.shape)[:, 0]
-    # Linearly scaled, a field that spans decades would be its brightest cell.
-    scaling = fit("log", [known]) if logarithmic else None
-    copies = memorisation(painted, truth.read(field, first), known, scaling=scaling, symmetries=symmetries)
-    checks["memorisation"] = {
-        "p, generated maps no nearer to training maps": copies.p_value,
-        "generated maps nearer than any true one": copies.closer,
-        "p of so many": copies.p_closer,
-        "median distance, generated": float(np.median(copies.generated)),
-        "median distance, true": float(np.median(copies.truth)),
-        "maps": len(first),
-        "training maps": len(known),
-    }
-    return checks
-
-
-def _train_rows(training: MapSet) -> np.ndarray:
-    labels = training.extra.get("split")
-    return np.arange(len(training)) if labels is None else np.flatnonzero(labels[training.simulation] == "train")
+    true = truth.read(field, first)
+    symmetries = SYMMETRIES if truth.geometry.periodic else SYMMETRIES[1:]
+    found = {}
+    for name, model in models.items():
+        painted = check_maps(model.maps(first), true.shape, name, first)[:, 0]
+        copies = memorisation(painted, true, known, scaling=scaling, symmetries=symmetries)
+        found[name] = {
+            "p, generated maps no nearer to training maps": copies.p_value,
+            "generated maps nearer than any true one": copies.closer,
+            "p of so many": copies.p_closer,
+            "median distance, generated": float(np.median(copies.generated)),
+            "median distance, true": float(np.median(copies.truth)),
+            "maps": len(first),
+            "training maps": len(known),
+        }
+    return found

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from higan.validation.one_point import shares
 from higan.validation.statistic import Number, Setting, Summary, average, ratio, statistic
 
 if TYPE_CHECKING:
@@ -117,13 +118,9 @@ class ColumnDensity(Summary):
 
     def summarise(self, maps: np.ndarray) -> np.ndarray:
         """Share of a map's cells in each bin of log10 N: (n, bins)."""
-        n, bins = len(maps), len(self.log10_edges) - 1
         if self.edges is None:
-            return np.full((n, bins), np.nan)
-        cells = maps.reshape(n, -1).astype(np.float64)
-        index = np.searchsorted(self.edges, cells, side="right") + (bins + 2) * np.arange(n)[:, None]
-        counts = np.bincount(index.ravel(), minlength=n * (bins + 2)).reshape(n, bins + 2)
-        return counts[:, 1:-1] / cells.shape[1]
+            return np.full((len(maps), len(self.log10_edges) - 1), np.nan)
+        return shares(maps, self.edges)[:, 1:-1]
 
     def evaluate(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """See the class."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higan.validation.power_spectrum import bin_weights, power_spectrum, wavenumbers
+from higan.validation.power_spectrum import bin_modes, power_spectrum
 from higan.validation.statistic import Number, Setting, Statistic, average, median, ratio, statistic
 
 if TYPE_CHECKING:
@@ -48,14 +48,7 @@ def merged_bins(
     >>> weights.shape, bool(np.allclose(weights.sum(axis=1), 1))
     ((4, 32), True)
     """
-    fine = bin_weights(shape, cell_size)
-    # The real transform keeps half the modes: those off the planes 0 and n/2 of the last axis stand for two.
-    count = np.full((*shape[:-1], shape[-1] // 2 + 1), 2.0)
-    count[..., 0] = 1.0
-    if shape[-1] % 2 == 0:
-        count[..., -1] = 1.0
-    modes = (fine > 0).astype(float) @ count.ravel()
-    k = fine @ wavenumbers(shape, cell_size).ravel()
+    k, modes = bin_modes(shape, cell_size)
     n = len(k)
     first = np.arange(n) if n <= most else np.unique(np.geomspace(1, n + 1, most + 1).round().astype(int) - 1)[:-1]
     index = np.searchsorted(first, np.arange(n), side="right") - 1

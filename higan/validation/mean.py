@@ -48,12 +48,14 @@ class Mean(Statistic):
         "rms_error": "root mean square of generated less true cells, for each simulation",
     }
 
+    def measure_truth(self, truth: np.ndarray) -> dict[str, np.ndarray]:
+        """Mean of a map."""
+        return {"mean_truth": truth.mean(axis=tuple(range(1, truth.ndim)), dtype=np.float64)}
+
     def measure(self, truth: np.ndarray, generated: np.ndarray) -> dict[str, np.ndarray]:
         """Means and mean square errors a map."""
-        cells = tuple(range(1, truth.ndim))
         difference = generated.astype(np.float64) - truth[:, None]
         return {
-            "mean_truth": truth.mean(axis=cells, dtype=np.float64),
             "mean": generated.mean(axis=tuple(range(1, generated.ndim)), dtype=np.float64),
             "square_error": (difference**2).mean(axis=tuple(range(1, generated.ndim))),
         }

@@ -89,6 +89,20 @@ def distances(cdf_a: np.ndarray, cdf_b: np.ndarray, edges: np.ndarray) -> tuple[
     return float(gap.max()), float(np.trapezoid(gap, edges))
 
 
+def shares(maps: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Share of each map's cells below the first edge, between edges, and above the last: (n, …) to (n, n_edges + 1).
+
+    Examples
+    --------
+    >>> shares(np.array([[0.5, 1.5, 1.0, 3.0]]), np.array([1.0, 2.0]))
+    array([[0.25, 0.5 , 0.25]])
+    """
+    n, bins = len(maps), len(edges) + 1
+    cells = np.asarray(maps, dtype=np.float64).reshape(n, -1)
+    index = np.searchsorted(edges, cells, side="right") + bins * np.arange(n)[:, None]
+    return np.bincount(index.ravel(), minlength=n * bins).reshape(n, bins) / cells.shape[1]
+
+
 @statistic("one_point")
 class OnePoint(Statistic):
     """PDF and CDF of the values of all cells of all test maps, at the edges of the setting.
@@ -121,18 +135,13 @@ class OnePoint(Statistic):
         "cdf": "share of generated cells below each edge",
     }
 
+    def measure_truth(self, truth: np.ndarray) -> dict[str, np.ndarray]:
+        """As of generated maps."""
+        return {f"{name}_truth": values for name, values in self._measure(truth).items()}
+
     def measure(self, truth: np.ndarray, generated: np.ndarray) -> dict[str, np.ndarray]:
         """Histograms a map, each of sum 1, with what lies below and above the edges, and the integrals of the tails."""
-        counts, tails = self._histogram(truth[:, None])
-        counts_generated, tails_generated = self._histogram(generated)
-        return {
-            "histogram_truth": counts,
-            "histogram": counts_generated,
-            "tails_truth": tails,
-            "tails": tails_generated,
-            "empty": (generated <= self.setting.edges[0]).mean(axis=tuple(range(1, generated.ndim))),
-            "empty_truth": (truth <= self.setting.edges[0]).mean(axis=tuple(range(1, truth.ndim))),
-        }
+        return self._measure(generated)
 
     def evaluate(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """See the class."""
@@ -163,16 +172,14 @@ class OnePoint(Statistic):
         filled = true > FEWEST
         return float(np.abs(ratio(generated, true) - 1)[filled].max()) if filled.any() else np.nan
 
-    def _histogram(self, maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        edges, n = self.setting.edges, len(maps)
-        cells = maps.reshape(n, -1).astype(np.float64)
-        bins = len(edges) + 1
-        index = np.searchsorted(edges, cells, side="right") + bins * np.arange(n)[:, None]
-        counts = np.bincount(index.ravel(), minlength=n * bins).reshape(n, bins) / cells.shape[1]
-        tails = np.stack(
-            [np.maximum(edges[0] - cells, 0).mean(axis=1), np.maximum(cells - edges[-1], 0).mean(axis=1)], 1
-        )
-        return counts, tails
+    def _measure(self, maps: np.ndarray) -> dict[str, np.ndarray]:
+        edges, cells = self.setting.edges, maps.reshape(len(maps), -1).astype(np.float64)
+        tails = [np.maximum(edges[0] - cells, 0).mean(axis=1), np.maximum(cells - edges[-1], 0).mean(axis=1)]
+        return {
+            "histogram": shares(cells, edges),
+            "tails": np.stack(tails, 1),
+            "empty": (cells <= edges[0]).mean(axis=1),
+        }
 
     @classmethod
     def figure(cls, comparison: Comparison, path: Path) -> str | None:

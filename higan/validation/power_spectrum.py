@@ -77,6 +77,18 @@ def power_spectrum(
     return modes.k, P * _normalisation(maps.shape[1:], modes.cell_volume, window)
 
 
+def log_power(maps: Any, lowest: float, cell_size: float | Sequence[float], window: str | None = None) -> np.ndarray:
+    """P(k) of the decimal logarithm of maps (n, *shape), (n, nk); what is below `lowest` is taken there.
+
+    Examples
+    --------
+    >>> maps = 10 ** np.random.default_rng(1).normal(size=(2, 16, 16))
+    >>> bool(np.allclose(log_power(100 * maps, 1e-9, 1.0), power_spectrum(np.log10(maps), 1.0)[1]))
+    True
+    """
+    return power_spectrum(np.log10(np.maximum(maps, lowest)), cell_size, window)[1]
+
+
 def cross_spectrum(
     a: Any, b: Any, cell_size: float | Sequence[float], window: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -191,6 +203,18 @@ def bin_weights(shape: Sequence[int], cell_size: float | Sequence[float] = 1.0) 
     ((4, 40), True)
     """
     return _modes(tuple(shape), _cells(cell_size, len(shape))).weights
+
+
+def bin_modes(shape: Sequence[int], cell_size: float | Sequence[float] = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Mean wavenumber and number of the modes of each bin, k and -k counted as two: two arrays (nk,).
+
+    Examples
+    --------
+    >>> bin_modes((8, 8))[1]
+    array([ 8., 12., 16., 10.])
+    """
+    modes = _modes(tuple(shape), _cells(cell_size, len(shape)))
+    return modes.k, modes.count
 
 
 @statistic("power_spectrum")
@@ -326,8 +350,7 @@ class LogPowerSpectrum(Summary):
         """Spectra a map."""
         if not self.setting.logarithmic:
             return np.full((len(maps), len(self.k)), np.nan)
-        logs = np.log10(np.maximum(maps, self.setting.edges[0]))
-        return power_spectrum(logs, self.setting.cell_size, self.setting.window)[1]
+        return log_power(maps, self.setting.edges[0], self.setting.cell_size, self.setting.window)
 
     def evaluate(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """See the class."""
@@ -373,11 +396,11 @@ class _Modes:
         index = np.floor(k / fundamental + 0.5 + 1e-9).astype(int) - 1
         inside = np.flatnonzero((index >= 0) & (index < bins) & (k <= nyquist * (1 + 1e-9)))
         weights = scipy.sparse.csr_array((count[inside], (index[inside], inside)), shape=(bins, k.size))
-        total = np.bincount(index[inside], count[inside], bins)
-        self.weights = scipy.sparse.diags_array(1 / total) @ weights
+        self.count = np.bincount(index[inside], count[inside], bins)
+        self.weights = scipy.sparse.diags_array(1 / self.count) @ weights
         self.cell_volume = float(np.prod(cells))
         self.k = self.weights @ k
-        self.k.flags.writeable = False
+        self.k.flags.writeable = self.count.flags.writeable = False
 
     def average(self, values: np.ndarray) -> np.ndarray:
         """Mean over the modes of each bin: (n, *transform) to (n, nk)."""
@@ -404,6 +427,17 @@ def _chunks(shape: tuple[int, ...]) -> Iterator[slice]:
 
 
 def _transform(maps: np.ndarray, window: str | None) -> np.ndarray:
+    return scipy.fft.rfftn(tapered(maps, window), axes=tuple(range(1, maps.ndim)), overwrite_x=True)
+
+
+def tapered(maps: np.ndarray, window: str | None) -> np.ndarray:
+    """Maps (n, *shape) less their mean, in float64; with a window, less their windowed mean and multiplied by it.
+
+    Examples
+    --------
+    >>> tapered(np.array([[1, 3, 5, 7]]), None), tapered(np.array([[1, 3, 5, 7]]), "hann").sum().round(6) + 0.0
+    (array([[-3., -1.,  1.,  3.]]), np.float64(0.0))
+    """
     maps = maps.astype(np.float64)
     axes = tuple(range(1, maps.ndim))
     if window is None:
@@ -412,7 +446,7 @@ def _transform(maps: np.ndarray, window: str | None) -> np.ndarray:
         weights = taper(maps.shape[1:], window)
         maps -= (maps * weights).sum(axis=axes, keepdims=True) / weights.sum()
         maps *= weights
-    return scipy.fft.rfftn(maps, axes=axes, overwrite_x=True)
+    return maps
 
 
 def taper(shape: Sequence[int], window: str) -> np.ndarray:

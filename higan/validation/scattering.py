@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.fft
 
-from higan.validation.power_spectrum import taper
+from higan.validation.power_spectrum import tapered
 from higan.validation.statistic import Number, Setting, Summary, average, statistic
 
 if TYPE_CHECKING:
@@ -177,9 +177,7 @@ class Scattering(Summary):
     def summarise(self, maps: np.ndarray) -> np.ndarray:
         """s and the outer product s s^T of each map, one after the other: (n, K + K^2)."""
         if self.setting.window is not None:
-            axes = tuple(range(1, maps.ndim))
-            weights = taper(maps.shape[1:], self.setting.window)
-            maps = (maps - (maps * weights).sum(axis=axes, keepdims=True) / weights.sum()) * weights
+            maps = tapered(maps, self.setting.window)
         log_1, log_2 = (np.log(S / self.unit + FLOOR) for S in scattering_coefficients(maps))
         s = np.concatenate([log_1, log_2 - log_1[:, self.first]], axis=1)
         return np.concatenate([s, (s[:, :, None] * s[:, None]).reshape(len(s), -1)], axis=1)
