@@ -186,12 +186,13 @@ class ValidationConfig(_Table):
     ----------
     select : str
         The statistic whose least value chooses the checkpoint that is kept; "mean_abs_R_minus_1_log" is of the
-        logarithm, of fields that span decades.
+        logarithm, of fields that span decades. "last" keeps the last, which is wise where validation maps are too few
+        to tell.
     maps_per_simulation : int
         Validation maps of each simulation, evenly spread.
     """
 
-    select: Literal["mean_abs_R_minus_1", "max_abs_R_minus_1", "mean_abs_R_minus_1_log", "D", "rmse"] = (
+    select: Literal["mean_abs_R_minus_1", "max_abs_R_minus_1", "mean_abs_R_minus_1_log", "D", "rmse", "last"] = (
         "mean_abs_R_minus_1"
     )
     maps_per_simulation: int = Field(default=48, ge=1)

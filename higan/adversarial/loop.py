@@ -182,7 +182,7 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
             trackers.metrics({**means, **result.scalars, "maps_per_s": speed, "hours": hours_now}, seen)
             figure = monitor.figure(result, run / "figures" / f"{seen:09d}.png", f"{recipe.name}, {seen} maps seen")
             trackers.figure("validation", figure, seen)
-            value = result.scalars[recipe.validation.select]
+            value = -seen if recipe.validation.select == "last" else result.scalars[recipe.validation.select]
             if value < best:
                 best = value
                 kept = card.model_copy(

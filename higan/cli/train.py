@@ -35,8 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     folder = train(recipe, arguments.output or Path("runs") / recipe.name, resume=arguments.resume)
     card = json.loads((folder / "card.json").read_text())
-    best = card["metrics"]["validation"]
-    print(
-        f"{folder}: {recipe.validation.select} = {best[recipe.validation.select]:.4g} at {best['maps_seen']} maps seen"
-    )
+    kept = card["metrics"]["validation"]
+    statistic = "mean_abs_R_minus_1" if recipe.validation.select == "last" else recipe.validation.select
+    print(f"{folder}: {statistic} = {kept[statistic]:.4g} at {kept['maps_seen']} maps seen")
     print(f"next: higan validate {folder} TRUTH.h5 --output report", file=sys.stderr)

@@ -258,6 +258,14 @@ def test_the_best_checkpoint_is_kept_not_the_last(tmp_path, monkeypatch):
     assert sorted(map(np.sum, last.values())) != sorted(map(np.sum, best.values()))
 
 
+def test_the_last_is_kept_where_the_recipe_says_so(tmp_path):
+    recipe = tiny.recipe(**ALONE, training={"maps": 32, "tick_maps": 8}, validation={"select": "last"})
+    folder = loop.train(recipe, tmp_path / "run", maps=tiny.maps())
+    assert load_card(folder).metrics["validation"]["maps_seen"] == 32
+    last, kept = weights(tmp_path / "run" / "state.h5", "average"), weights(folder / "generator.weights.h5")
+    assert sorted(map(np.sum, last.values())) == sorted(map(np.sum, kept.values()))
+
+
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good(tmp_path, monkeypatch):
     import higan
 
