@@ -49,14 +49,14 @@ class Calibration(Statistic):
     order = 15
     numbers = {
         "coverage_68": Number(
-            "68 % coverage",
+            "68 % coverage, off by",
             "How far the share of truths within the central 68 % of their realisations is from 68 %, for the quantity "
             "where it is worst.",
             "%",
             missing=_ALONE,
         ),
         "coverage_95": Number(
-            "95 % coverage",
+            "95 % coverage, off by",
             "The same for 95 %.",
             "%",
             missing=_ALONE,
