@@ -53,6 +53,10 @@ def without(*path):
             changed("objective", to={"spectral": "crps"}),
             "spectral 'crps' takes the two realisations that only pixel = ",
         ),
+        (
+            changed("objective", to={"one_point_weight": 1.0}),
+            "one_point_weight takes the two realisations that only pixel = ",
+        ),
         (changed("objective", to={"pixel_scales": [0]}), "objective.pixel_scales.0: input should be greater than 0"),
         (changed("training", "crop", to=7), "training.crop is 7, which is no multiple of the generator's stride, 2."),
         (changed("training", "context", to=2), "training.context is around crops: it needs training.crop"),

@@ -104,16 +104,20 @@ def spectral_crps(first: Any, second: Any, real: Any, window: str | None = None,
 
 
 def mean_power(maps: Any, window: str | None = None) -> Any:
-    """Power in each bin of k and channel, mean over a batch of maps (n, *shape, c), shape (bins, c), not normalised.
+    """Power at k = 0 and in each bin of k, mean over a batch of maps (n, *shape, c), shape (1 + bins, c).
+
+    It is not normalised; at k = 0 it is the square of the sum over cells, which holds the mean of a field.
 
     Examples
     --------
     >>> maps = np.random.default_rng(1).normal(size=(4, 8, 8, 1)).astype("float32")
     >>> power = ops.convert_to_numpy(mean_power(maps))
     >>> power.shape, bool(np.allclose(mean_power(3 * maps), 9 * power, rtol=1e-4))
-    ((4, 1), True)
+    ((5, 1), True)
     """
-    return _power(maps, window, maps.shape[0])[:, 0] / maps.shape[0]
+    power = _power(maps, window, maps.shape[0])[:, 0] / maps.shape[0]
+    sums = ops.sum(ops.cast(maps, "float32"), axis=tuple(range(1, len(maps.shape) - 1)))
+    return ops.concatenate([ops.mean(ops.square(sums), axis=0)[None], power])
 
 
 def surplus(generated: Any, true: Any) -> Any:

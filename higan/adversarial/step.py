@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from higan.adversarial.objectives import Loss, Objective, crps, unit_norm_penalty, zero_centred_penalty
+from higan.adversarial.one_point import one_point_crps
 from higan.adversarial.spectrum import mean_power, spectral_crps, spectral_loss, surplus
 from higan.scaling import Linear, Scaling
 from higan.validation.power_spectrum import bin_weights
@@ -50,6 +51,8 @@ class StepConfig:
     mean_power_weight : float
         Of a loss on R(k) of running means of generated and true power (:func:`higan.adversarial.spectrum.surplus`), of
         the same fields: of all true maps seen and of about the last eighth of the generated ones.
+    one_point_weight : float
+        Of the score of one-point distributions (:func:`higan.adversarial.one_point.one_point_crps`); with "crps".
     shape : tuple of int
         Of the maps, for these means.
     window : str, optional
@@ -80,6 +83,7 @@ class StepConfig:
     spectral: str = "ratio"
     spectral_fields: tuple[str, ...] = ("physical",)
     mean_power_weight: float = 0.0
+    one_point_weight: float = 0.0
     shape: tuple[int, ...] = ()
     window: str | None = None
     context: int = 0
@@ -152,7 +156,7 @@ class Step:
             state[f"{name}_m"] = [np.zeros_like(w) for w in arrays]
             state[f"{name}_v"] = [np.zeros_like(w) for w in arrays]
         if self.config.mean_power_weight:
-            bins = bin_weights(self.config.shape).shape[0]
+            bins = 1 + bin_weights(self.config.shape).shape[0]
             shape = (len(self.config.spectral_fields), bins, len(self.config.outputs))
             state["mean_power"] = [np.zeros(shape, np.float32) for _ in ("generated", "true")]
         return self.backend.to_device(state)
@@ -215,6 +219,9 @@ class Step:
                 if config.spectral_weight:
                     parts["spectral"] = sum(self._spectral(*pair) for pair in chosen) / len(chosen)
                     total = total + config.spectral_weight * parts["spectral"]
+                if config.one_point_weight:
+                    parts["one_point"] = one_point_crps(*_halves(fake), batch["maps"])
+                    total = total + config.one_point_weight * parts["one_point"]
                 kept = {}
                 if config.mean_power_weight:
                     kept["mean_power"], parts["surplus"], loss = self._mean_power(state, chosen, scalars[3])
@@ -291,8 +298,9 @@ class Step:
         mean = kept[1]
         excess = surplus(*kept)
         filled = mean > 0
-        loss = ops.mean(excess * ops.where(filled, generated / ops.where(filled, mean, 1.0), 0.0))
-        return kept, ops.mean(ops.abs(excess)), loss
+        loss = excess * ops.where(filled, generated / ops.where(filled, mean, 1.0), 0.0)
+        # The mean of the field (k = 0) weighs as much as all other scales together.
+        return kept, ops.mean(ops.abs(excess)), ops.mean(loss[:, 0]) + ops.mean(loss[:, 1:])
 
     def _target(self, scaling: Scaling, maps: Any) -> Any:
         """What the pixel loss aims at: true maps, whose cells on a physical bound lie `margin` beyond it."""

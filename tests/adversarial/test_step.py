@@ -348,16 +348,17 @@ def test_mean_power_is_held_by_running_means():
     state, losses = step(step.initial_state(), first, 0, (0.0, 0.0), 0.9)
     generated, true = (backends.host(x) for x in state["mean_power"])
     P = 64 * power_spectrum(first["maps"][..., 0], 1.0)[1].mean(axis=0)  # the transform is not normalised
-    assert generated.shape == (2, 4, 1)
-    np.testing.assert_allclose(true[1, :, 0], P, rtol=1e-4)
+    assert generated.shape == (2, 5, 1)
+    sums = first["maps"].sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(true[1, :, 0], [np.mean(sums**2), *P], rtol=1e-4)
     np.testing.assert_allclose(generated, 2 * true, rtol=1e-4)  # the square of the generator's 2 / sqrt(2)
     assert numbers(losses)["surplus"] == 1
-    # d/dg of g² / 2 is 2 at g = 2, of the weight 3; Adam keeps half of a gradient.
-    assert backends.host(state["generator_m"][0]).item() == pytest.approx(0.5 * 3 * 2, rel=1e-4)
+    # d/dg of g² / 2 is 2 at g = 2, for the mean and for the power, of the weight 3; Adam keeps half of a gradient.
+    assert backends.host(state["generator_m"][0]).item() == pytest.approx(0.5 * 3 * 2 * 2, rel=1e-4)
     second["fields"] = 0.5 * second["maps"]  # now all is right
     # Counted as the sixteenth batch: one part in 16 of the true mean, 8 in 16 of the generated one.
     state, losses = step(state, second, 15, (0.0, 0.0), 0.9)
     generated, true = (backends.host(x) for x in state["mean_power"])
     Q = 64 * power_spectrum(second["maps"][..., 0], 1.0)[1].mean(axis=0)
-    np.testing.assert_allclose(generated[1, :, 0], 0.5 * 2 * P + 0.5 * Q, rtol=1e-4)
-    np.testing.assert_allclose(true[1, :, 0], 15 / 16 * P + 1 / 16 * Q, rtol=1e-4)
+    np.testing.assert_allclose(generated[1, 1:, 0], 0.5 * 2 * P + 0.5 * Q, rtol=1e-4)
+    np.testing.assert_allclose(true[1, 1:, 0], 15 / 16 * P + 1 / 16 * Q, rtol=1e-4)
