@@ -60,9 +60,7 @@ def spectral_loss(fake: Any, real: Any, window: str | None = None, group: int | 
     fake_power, real_power = _powers((fake, real), real, window, group)
     measure = ops.maximum(real_power, EMPTY * ops.mean(real_power, axis=1, keepdims=True))
     # A bin without power, as of a batch of empty maps, says nothing.
-    filled = measure > 1e-12
-    off = ops.abs(fake_power - real_power) / ops.where(filled, measure, 1.0)
-    return ops.mean(ops.where(filled, off, 0.0))
+    return ops.mean(quotient(ops.abs(fake_power - real_power), measure, 1e-12))
 
 
 def spectral_crps(first: Any, second: Any, real: Any, window: str | None = None, group: int = 1) -> Any:
@@ -98,8 +96,7 @@ def spectral_crps(first: Any, second: Any, real: Any, window: str | None = None,
     """
     powers = _powers((first, second, real), real, window, group)
     mean = ops.mean(powers[-1], axis=1, keepdims=True)
-    filled = mean > 1e-12
-    logs = [ops.log(ops.where(filled, power / ops.where(filled, mean, 1.0), 0.0) + EMPTY) for power in powers]
+    logs = [ops.log(quotient(power, mean, 1e-12) + EMPTY) for power in powers]
     return ops.mean(crps(*logs))
 
 
@@ -131,8 +128,19 @@ def surplus(generated: Any, true: Any) -> Any:
     >>> ops.convert_to_numpy(surplus(np.array([1.05, 3.0, 0.0]), np.array([1.0, 1.0, 0.0]))).round(6).tolist()
     [0.5, 1.0, 0.0]
     """
-    filled = true > 0
-    return ops.where(filled, ops.clip((generated / ops.where(filled, true, 1.0) - 1.0) / FULL, -1.0, 1.0), 0.0)
+    return ops.clip(quotient(generated - true, true) / FULL, -1.0, 1.0)
+
+
+def quotient(values: Any, measure: Any, least: float = 0.0) -> Any:
+    """`values` over `measure`, 0 with a gradient of 0 where `measure` is not above `least`.
+
+    Examples
+    --------
+    >>> ops.convert_to_numpy(quotient(np.array([3.0, 3.0]), np.array([2.0, 0.0]))).tolist()
+    [1.5, 0.0]
+    """
+    filled = measure > least
+    return ops.where(filled, values / ops.where(filled, measure, 1.0), 0.0)
 
 
 def _powers(maps: Sequence[Any], real: Any, window: str | None, group: int | None) -> list[Any]:

@@ -17,7 +17,7 @@ from keras import ops
 
 from higan.adversarial.objectives import Loss, Objective, crps, unit_norm_penalty, zero_centred_penalty
 from higan.adversarial.one_point import one_point_crps
-from higan.adversarial.spectrum import mean_power, spectral_crps, spectral_loss, surplus
+from higan.adversarial.spectrum import mean_power, quotient, spectral_crps, spectral_loss, surplus
 from higan.scaling import Linear, Scaling
 from higan.validation.power_spectrum import bin_weights
 
@@ -295,10 +295,8 @@ class Step:
             mean + (ops.stop_gradient(power) - mean) * ops.minimum(pace / count, 1.0)
             for mean, power, pace in zip(state["mean_power"], (generated, true), (LATE, 1.0), strict=True)
         ]
-        mean = kept[1]
         excess = surplus(*kept)
-        filled = mean > 0
-        loss = excess * ops.where(filled, generated / ops.where(filled, mean, 1.0), 0.0)
+        loss = excess * quotient(generated, kept[1])
         # The mean of the field (k = 0) weighs as much as all other scales together.
         return kept, ops.mean(ops.abs(excess)), ops.mean(loss[:, 0]) + ops.mean(loss[:, 1:])
 
