@@ -90,6 +90,9 @@ class ObjectiveConfig(_Table):
     mean_power_weight : float
         Of a loss on R(k) of running means of generated and true power, and on their mean squares at k = 0, of the same
         fields: where the power of single maps scatters widely, only the mean of many can say whether it is right.
+    mode_weight : float
+        Of the energy score of two realisations' Fourier modes, of the same fields, each scale weighing the same
+        (:func:`higan.adversarial.spectrum.mode_score`), with `pixel` "crps".
     one_point_weight : float
         Of the CRPS of two realisations' one-point distributions, map by map
         (:func:`higan.adversarial.one_point.one_point_crps`), with `pixel` "crps".
@@ -111,6 +114,7 @@ class ObjectiveConfig(_Table):
     spectral: Literal["ratio", "crps"] = "ratio"
     spectral_fields: list[Literal["physical", "scaled"]] = Field(default=["physical"], min_length=1)
     mean_power_weight: float = Field(default=0.0, ge=0)
+    mode_weight: float = Field(default=0.0, ge=0)
     one_point_weight: float = Field(default=0.0, ge=0)
     r1: float = Field(default=0.02, ge=0)
     r2: float = Field(default=0.02, ge=0)
@@ -127,8 +131,9 @@ class ObjectiveConfig(_Table):
             raise ValueError("without an adversary pixel_weight must be positive")
         if self.spectral == "crps" and self.pixel != "crps":
             raise ValueError("spectral 'crps' takes the two realisations that only pixel = 'crps' makes")
-        if self.one_point_weight and self.pixel != "crps":
-            raise ValueError("one_point_weight takes the two realisations that only pixel = 'crps' makes")
+        for name in ("mode_weight", "one_point_weight"):
+            if getattr(self, name) and self.pixel != "crps":
+                raise ValueError(f"{name} takes the two realisations that only pixel = 'crps' makes")
         return self
 
 

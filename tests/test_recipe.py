@@ -54,6 +54,10 @@ def without(*path):
             "spectral 'crps' takes the two realisations that only pixel = ",
         ),
         (
+            changed("objective", to={"mode_weight": 1.0}),
+            "mode_weight takes the two realisations that only pixel = ",
+        ),
+        (
             changed("objective", to={"one_point_weight": 1.0}),
             "one_point_weight takes the two realisations that only pixel = ",
         ),

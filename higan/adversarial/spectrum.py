@@ -57,7 +57,8 @@ def spectral_loss(fake: Any, real: Any, window: str | None = None, group: int | 
     >>> round(float(spectral_loss(halves**0.5 * maps, maps, group=2)), 3)  # R = 1/2 of one group, 2 of the other
     0.75
     """
-    fake_power, real_power = _powers((fake, real), real, window, group)
+    group = real.shape[0] if group is None else group
+    fake_power, real_power = (_power(maps, window, group) for maps in _of_order_one(fake, real))
     measure = ops.maximum(real_power, EMPTY * ops.mean(real_power, axis=1, keepdims=True))
     # A bin without power, as of a batch of empty maps, says nothing.
     return ops.mean(quotient(ops.abs(fake_power - real_power), measure, 1e-12))
@@ -94,10 +95,50 @@ def spectral_crps(first: Any, second: Any, real: Any, window: str | None = None,
     >>> round(float(spectral_crps(2 * maps, 2 * maps, maps, group=4)), 3)  # ln(4.1 / 1.1)
     1.316
     """
-    powers = _powers((first, second, real), real, window, group)
+    powers = [_power(maps, window, group) for maps in _of_order_one(first, second, real)]
     mean = ops.mean(powers[-1], axis=1, keepdims=True)
     logs = [ops.log(quotient(power, mean, 1e-12) + EMPTY) for power in powers]
     return ops.mean(crps(*logs))
+
+
+def mode_score(first: Any, second: Any, real: Any, window: str | None = None) -> Any:
+    """Energy score of two realisations' Fourier modes, mean over maps, bins of k and channels; lower is better.
+
+    A score of cells is decided by the scales that hold most of the variance; on the others realisations may differ by
+    much less than they miss the truth. Here every scale weighs the same.
+
+    Parameters
+    ----------
+    first, second, real : tensors, shape (n, *shape, c)
+        Two realisations and the truth of one condition each; cells are square.
+    window : str, optional
+        As of :func:`spectral_loss`.
+
+    Returns
+    -------
+    scalar tensor
+        ½ (|f1 - f| + |f2 - f|) - ½ |f1 - f2| of every complex mode, over the root of the true maps' mean power in its
+        bin. The mean of a map counts as one bin more, measured as the modes of largest scale are. It is 0 where the
+        condition tells everything, and sqrt(π) / (2 sqrt(2)) = 0.63 of a Gaussian field where it tells nothing.
+
+    References
+    ----------
+    Gneiting & Raftery 2007, JASA 102, 359, eq. 22, in the two dimensions of a complex number.
+
+    Examples
+    --------
+    >>> maps = np.random.default_rng(1).normal(size=(3, 256, 8, 8, 1)).astype("float32")
+    >>> round(float(mode_score(*maps)), 1), round(float(mode_score(maps[0], maps[0], maps[0])), 3)
+    (0.6, 0.0)
+    """
+    shape = real.shape[1:-1]
+    transforms = [_transform(maps, window) for maps in _of_order_one(first, second, real)]
+    sums, (first, second, real) = zip(*transforms, strict=True)
+    score = 0.5 * (_modulus(first - real) + _modulus(second - real) - _modulus(first - second))
+    score = _binned(ops.mean(score, axis=0), shape)
+    root = ops.sqrt(_binned(ops.mean(_squared(real), axis=0), shape))
+    score = ops.concatenate([ops.mean(crps(*sums), axis=0)[None], score])
+    return ops.mean(quotient(score, ops.concatenate([root[:1], root]), 1e-6))
 
 
 def mean_power(maps: Any, window: str | None = None) -> Any:
@@ -112,8 +153,8 @@ def mean_power(maps: Any, window: str | None = None) -> Any:
     >>> power.shape, bool(np.allclose(mean_power(3 * maps), 9 * power, rtol=1e-4))
     ((5, 1), True)
     """
-    power = _power(maps, window, maps.shape[0])[:, 0] / maps.shape[0]
-    sums = ops.sum(ops.cast(maps, "float32"), axis=tuple(range(1, len(maps.shape) - 1)))
+    sums, modes = _transform(maps, window)
+    power = _binned(ops.mean(_squared(modes), axis=0), maps.shape[1:-1])
     return ops.concatenate([ops.mean(ops.square(sums), axis=0)[None], power])
 
 
@@ -143,40 +184,55 @@ def quotient(values: Any, measure: Any, least: float = 0.0) -> Any:
     return ops.where(filled, values / ops.where(filled, measure, 1.0), 0.0)
 
 
-def _powers(maps: Sequence[Any], real: Any, window: str | None, group: int | None) -> list[Any]:
-    """Power of groups of each of several batches, relative to the highest true cell."""
-    group = real.shape[0] if group is None else group
-    # So that no unit makes a square that float32 cannot hold.
-    axes = tuple(range(len(real.shape) - 1))
-    largest = ops.max(ops.abs(real), axis=axes, keepdims=True)
+def _of_order_one(*maps: Any) -> list[Any]:
+    """Batches relative to the highest cell of the last, the truth: no unit makes a square that float32 cannot hold."""
+    real = maps[-1]
+    largest = ops.max(ops.abs(real), axis=tuple(range(len(real.shape) - 1)), keepdims=True)
     scale = ops.where(largest > 0, largest, 1.0)
-    return [_power(batch / scale, window, group) for batch in maps]
+    return [batch / scale for batch in maps]
 
 
 def _power(maps: Any, window: str | None, group: int) -> Any:
-    """Power of groups, summed over their maps and the modes of each bin, shape (bins, groups, c)."""
-    mode_weights, bins, n_bins = _bins(tuple(maps.shape[1:-1]))
-    squares = _squared_modes(maps, window)
+    """Mean power of the modes of each bin, summed over a group's maps, shape (bins, groups, c)."""
+    squares = _squared(_transform(maps, window)[1])
     n, c, modes = squares.shape
     squares = ops.sum(ops.reshape(squares, (n // group, group, c, modes)), axis=1)
-    by_mode = ops.transpose(ops.reshape(squares, (-1, modes))) * mode_weights
-    return ops.reshape(ops.segment_sum(by_mode, bins, n_bins + 1)[:n_bins], (n_bins, n // group, c))
+    return _binned(squares, maps.shape[1:-1])
 
 
-def _squared_modes(maps: Any, window: str | None) -> Any:
-    """|f_k|² of the real transform, shape (n, c, modes)."""
+def _transform(maps: Any, window: str | None) -> tuple[Any, Any]:
+    """Sums over cells (n, c), and the modes of the real transform (n, c, modes, 2), real and imaginary parts."""
     ndim = len(maps.shape) - 2
     maps = ops.moveaxis(ops.cast(maps, "float32"), -1, 1)
-    # The mean is no mode that counts, but large means would cost the others their precision.
     shape, axes = tuple(maps.shape[2:]), tuple(range(2, ndim + 2))
     weights = np.ones(shape, np.float32) if window is None else taper(shape, window).astype(np.float32)
-    maps = (maps - ops.sum(maps * weights, axis=axes, keepdims=True) / weights.sum()) * weights
+    sums = ops.sum(maps * weights, axis=axes, keepdims=True)
+    # The mean is no mode that counts, but large means would cost the others their precision.
+    maps = (maps - sums / weights.sum()) * weights
     modes = ops.rfft(maps)
     for axis in range(2, ndim + 1):
         modes = tuple(ops.swapaxes(part, axis, -1) for part in modes)
         modes = tuple(ops.swapaxes(part, axis, -1) for part in ops.fft(modes))
-    squares = ops.square(modes[0]) + ops.square(modes[1])
-    return ops.reshape(squares, (*squares.shape[:2], math.prod(squares.shape[2:])))
+    n, c, *sides = modes[0].shape
+    modes = ops.stack([ops.reshape(part, (n, c, math.prod(sides))) for part in modes], axis=-1)
+    return ops.reshape(sums, (n, c)), modes
+
+
+def _squared(modes: Any) -> Any:
+    return ops.sum(ops.square(modes), axis=-1)
+
+
+def _modulus(modes: Any) -> Any:
+    """|f|, with a gradient of 0 at 0."""
+    return ops.sqrt(_squared(modes) + 1e-12)
+
+
+def _binned(values: Any, shape: Sequence[int]) -> Any:
+    """Means of `values` (..., modes) over the modes of each bin, shape (bins, ...)."""
+    mode_weights, bins, n_bins = _bins(tuple(shape))
+    *others, modes = values.shape
+    by_mode = ops.transpose(ops.reshape(values, (-1, modes))) * mode_weights
+    return ops.reshape(ops.segment_sum(by_mode, bins, n_bins + 1)[:n_bins], (n_bins, *others))
 
 
 @functools.lru_cache(maxsize=4)

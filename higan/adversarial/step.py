@@ -17,7 +17,7 @@ from keras import ops
 
 from higan.adversarial.objectives import Loss, Objective, crps, unit_norm_penalty, zero_centred_penalty
 from higan.adversarial.one_point import one_point_crps
-from higan.adversarial.spectrum import mean_power, quotient, spectral_crps, spectral_loss, surplus
+from higan.adversarial.spectrum import mean_power, mode_score, quotient, spectral_crps, spectral_loss, surplus
 from higan.scaling import Linear, Scaling
 from higan.validation.power_spectrum import bin_weights
 
@@ -51,6 +51,9 @@ class StepConfig:
     mean_power_weight : float
         Of a loss on R(k) of running means of generated and true power (:func:`higan.adversarial.spectrum.surplus`), of
         the same fields: of all true maps seen and of about the last eighth of the generated ones.
+    mode_weight : float
+        Of the energy score of Fourier modes (:func:`higan.adversarial.spectrum.mode_score`), of the same fields; with
+        "crps".
     one_point_weight : float
         Of the score of one-point distributions (:func:`higan.adversarial.one_point.one_point_crps`); with "crps".
     shape : tuple of int
@@ -83,6 +86,7 @@ class StepConfig:
     spectral: str = "ratio"
     spectral_fields: tuple[str, ...] = ("physical",)
     mean_power_weight: float = 0.0
+    mode_weight: float = 0.0
     one_point_weight: float = 0.0
     shape: tuple[int, ...] = ()
     window: str | None = None
@@ -219,6 +223,10 @@ class Step:
                 if config.spectral_weight:
                     parts["spectral"] = sum(self._spectral(*pair) for pair in chosen) / len(chosen)
                     total = total + config.spectral_weight * parts["spectral"]
+                if config.mode_weight:
+                    scores = [mode_score(*_halves(fake), real, config.window) for fake, real in chosen]
+                    parts["modes"] = sum(scores) / len(scores)
+                    total = total + config.mode_weight * parts["modes"]
                 if config.one_point_weight:
                     parts["one_point"] = one_point_crps(*_halves(fake), batch["maps"])
                     total = total + config.one_point_weight * parts["one_point"]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from higan.adversarial.spectrum import spectral_loss
-from higan.validation.power_spectrum import power_spectrum
+from higan.adversarial.spectrum import mode_score, spectral_loss
+from higan.validation.power_spectrum import bin_weights, power_spectrum, taper
 
 
 @pytest.mark.parametrize("window", [None, "hann"])
@@ -59,3 +59,45 @@ def test_spectral_loss_of_empty_maps():
     assert float(spectral_loss(fake, empty)) == 0
     both = float(spectral_loss(np.concatenate([fake, fake], -1), np.concatenate([real, empty], -1)))
     assert both == pytest.approx(float(spectral_loss(fake, real)) / 2)
+
+
+@pytest.mark.parametrize("window", [None, "hann"])
+@pytest.mark.parametrize("shape", [(12, 10), (6, 6, 6)])
+def test_mode_score_is_that_of_complex_modes(shape, window):
+    """Mode by mode with numpy's complex transform; the mean of a map is measured as the largest-scale modes."""
+    first, second, real = 50 + np.random.default_rng(8).normal(size=(3, 4, *shape))
+    axes = tuple(range(1, len(shape) + 1))
+    weights = np.ones(shape) if window is None else taper(shape, window)
+
+    def modes(maps):
+        sums = (maps * weights).sum(axis=axes, keepdims=True)
+        return sums.ravel(), np.fft.rfftn((maps - sums / weights.sum()) * weights, axes=axes).reshape(len(maps), -1)
+
+    def score(one, other, truth):
+        return (0.5 * (abs(one - truth) + abs(other - truth)) - 0.5 * abs(one - other)).mean(axis=0)
+
+    transforms = [modes(maps) for maps in (first, second, real)]
+    sums, (f1, f2, f) = zip(*transforms, strict=True)
+    bins = bin_weights(shape)
+    root = np.sqrt(bins @ (abs(f) ** 2).mean(axis=0))
+    expected = np.mean([score(*sums) / root[0], *(bins @ score(f1, f2, f) / root)])
+    maps = (x[..., None].astype("float32") for x in (first, second, real))
+    assert float(mode_score(*maps, window)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_every_scale_should_scatter_as_the_truth():
+    """Faint small scales that nothing tells: a score of cells hardly notices them, that of modes does."""
+    rng = np.random.default_rng(9)
+    common = 30 * rng.normal(size=(64, 1, 1, 1)) * np.cos(2 * np.pi * np.arange(16) / 16)[:, None, None]
+    first, second, real = rng.normal(size=(3, 64, 16, 16, 1))
+
+    def score(scatter):
+        return float(mode_score(*((common + x).astype("float32") for x in (scatter * first, scatter * second, real))))
+
+    scores = [score(scatter) for scatter in (0.3, 1.0, 3.0)]
+    assert scores[1] < 0.9 * scores[0] and scores[1] < 0.8 * scores[2]
+
+
+def test_mode_score_of_empty_maps():
+    empty = np.zeros((2, 8, 8, 1), np.float32)
+    assert float(mode_score(empty, empty, empty)) == 0

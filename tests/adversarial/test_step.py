@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops, tree
 
+from higan.adversarial.spectrum import mode_score
 from higan.adversarial.step import adam
 from higan.scaling import Asinh, Linear
 from higan.validation.power_spectrum import power_spectrum
@@ -312,6 +313,19 @@ def test_spectral_crps_is_that_of_two_realisations():
     fake, real = (power_spectrum(x[..., 0], 1.0)[1] for x in (2 * batch["fields"], batch["maps"]))
     mean = real.mean(axis=0)
     assert found == pytest.approx(np.abs(np.log((fake / mean + 0.1) / (real / mean + 0.1))).mean(), rel=1e-4)
+
+
+def test_mode_score_is_of_the_fields_asked_for():
+    batch = linear_batch((8, 8))
+    batch["noise"] = []
+    scaling = Asinh(shift=0.3, scale=0.7, softening=2.0)
+    options = dict(pixel="crps", pixel_weight=0.0, mode_weight=1.0, outputs=(scaling,))
+    scaled = [2 * batch["fields"]] * 2 + [batch["maps"]]
+    expected = {"scaled": float(mode_score(*scaled)), "physical": float(mode_score(*map(scaling.restore, scaled)))}
+    for fields in (("scaled",), ("physical",), ("physical", "scaled")):
+        step = linear_step("none", spectral_fields=fields, **options)
+        found = numbers(step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)[1])["modes"]
+        assert found == pytest.approx(np.mean([expected[name] for name in fields]), rel=1e-4)
 
 
 def test_pixel_loss_of_blocks():
