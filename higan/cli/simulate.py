@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the map set."""
     from higan.mapset import MapSet
     from higan.simulators import SIMULATORS, simulate
+    from higan.simulators.running import LEFT_OUT
 
     module, kind = SIMULATORS[arguments.simulator]
     settings = dataclasses.fields(getattr(importlib.import_module(module), kind))
@@ -64,7 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         **{setting.name: getattr(arguments, setting.name) for setting in settings},
     )
-    print(MapSet.open(path))
+    maps = MapSet.open(path)
+    print(maps)
+    if LEFT_OUT in maps.attributes:
+        print(f"left out, as measured parameters lie outside their ranges: {maps.attributes[LEFT_OUT]} simulations")
     return 0
 
 

@@ -20,6 +20,7 @@ __all__ = ["SIMULATORS", "simulate", "simulator"]
 
 SIMULATORS = {
     "21cmfast": ("higan.simulators.twentyonecmfast", "TwentyOneCmFast"),
+    "galaxies": ("higan.simulators.galaxies", "Galaxies"),
     "post-reionisation": ("higan.simulators.post_reionisation", "PostReionisation"),
 }
 

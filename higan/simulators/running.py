@@ -1,9 +1,9 @@
 """Run a simulator over a design: in parallel, resumable, into one map set.
 
-Every finished simulation is a file in the folder ``OUTPUT.parts`` beside the output, named by a digest of all
-it depends on (simulator, version, settings, parameters, seed). A second run takes up the parts that are
-there, whatever ended the first; parts made with other settings have other names and are left alone. At the
-end they are joined into the output, which appears whole, and they go, with the folder if nothing else is there.
+Every finished simulation, or so many of those that take no time, is a file in the folder ``OUTPUT.parts`` beside the
+output, named by a digest of all it depends on (simulator, version, settings, parameters, seeds). A second run takes up
+the parts that are there, whatever ended the first; parts made with other settings have other names and are left alone.
+At the end they are joined into the output, which appears whole, and they go, with the folder if nothing else is there.
 """
 
 from __future__ import annotations
@@ -29,17 +29,25 @@ from higan.mapset_writer import check_output
 from higan.progress import progress
 from higan.simulators.design import Design
 
+LEFT_OUT = "left_out"
+"""Attribute of a map set: how many simulations are left out, since a measured parameter lies outside its range."""
+
 
 class Simulator(Protocol):
     """What a simulator is: a frozen dataclass, its fields the settings, with these members."""
 
     name: ClassVar[str]
-    parameters: ClassVar[Sequence[Parameter]]
     fields: ClassVar[Mapping[str, tuple[str, str]]]
     """Units and long name of each field."""
     sets: ClassVar[Mapping[str, str]]
-    """What each set of simulations is for."""
+    """What each set of simulations is for; the first is taken where none is named."""
+    per_part: ClassVar[int]
+    """Simulations in a file, which are run one after another: 1 unless they take milliseconds."""
     __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        """Of a simulation, with the range they are sampled from or kept within."""
 
     def check(self) -> None:
         """Raise a HiganError if the settings make no sense or the code cannot be imported."""
@@ -57,14 +65,18 @@ class Simulator(Protocol):
         """The simulations of `set`; `seed` moves its seeds, `n` its length where that is free."""
 
     def run(self, parameters: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
-        """One simulation: float32 fields of one shape. A pure function of settings, parameters and seed."""
+        """One simulation: float32 fields of one shape. A pure function of settings, parameters and seed.
+
+        Beside the fields it may give parameters that are measured on them, in place of those it was given. Where one
+        lies outside its range, the simulation is left out of the map set.
+        """
 
 
 def simulate(
     simulator: str | Simulator,
     *,
     output: str | os.PathLike[str],
-    set: str = "lh",
+    set: str | None = None,
     simulations: int | Sequence[int] | range | np.ndarray | None = None,
     processes: int = 1,
     seed: int | None = None,
@@ -82,9 +94,9 @@ def simulate(
         A name in :data:`higan.simulators.SIMULATORS`.
     output : path
         The map set; while simulations run, finished ones lie in the folder ``output.parts``.
-    set : str
-        Which design: "lh" fills the parameter space, "cv" has many seeds at the fiducial parameters, "1p"
-        varies one parameter at a time.
+    set : str, optional
+        Which design, the simulator's first where not given. For instance, "lh" fills the parameter space, "cv" has
+        many seeds at the fiducial parameters, "1p" varies one parameter at a time.
     simulations : int or sequence of int, optional
         Rows of the design, or how many of the first ones; all where ``None``. In the map set they are
         numbered anew from 0, in this order, and keep their seeds and splits.
@@ -120,6 +132,7 @@ def simulate(
         from higan.simulators import simulator as named
 
         simulator = named(simulator, **settings)
+    set = next(iter(simulator.sets)) if set is None else set
     if set not in simulator.sets:
         raise HiganError(
             f"{simulator.name} has no set {set!r}. Those it has: "
@@ -132,13 +145,10 @@ def simulate(
     design = _choose(simulator, set, seed, simulations)
     simulator.check()
     folder = path.with_name(path.name + ".parts")
-    parts = [
-        folder / f"{_digest(simulator, theta, seed)}.npz"
-        for theta, seed in zip(design.parameters, design.seeds, strict=True)
-    ]
+    parts = [_Part(simulator, design, rows, folder) for rows in _blocks(len(design), simulator.per_part)]
     with _writing(path):
         folder.mkdir(exist_ok=True)
-    _run(simulator, design, parts, processes, path)
+    _run(parts, processes, path)
     _joined(simulator, set, design, parts).save(path, overwrite=overwrite)
     _clear(folder, parts)
     return path
@@ -158,61 +168,87 @@ def _choose(
     return simulator.design(set, seed, int(rows.max(initial=-1)) + 1).select(rows)
 
 
-def _digest(simulator: Simulator, theta: np.ndarray, seed: int) -> str:
-    inputs = {
-        "simulator": simulator.name,
-        "version": simulator.version(),
-        "settings": dataclasses.asdict(simulator),
-        "parameters": [float(value).hex() for value in theta],
-        "seed": int(seed),
-    }
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:24]
+def _blocks(n: int, size: int) -> list[np.ndarray]:
+    return [np.arange(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def _run(simulator: Simulator, design: Design, parts: list[Path], processes: int, path: Path) -> None:
-    """Run what has no part yet."""
-    left = [row for row, part in enumerate(parts) if not part.exists()]
+class _Part:
+    """Simulations that share a file: `rows` of a design."""
+
+    def __init__(self, simulator: Simulator, design: Design, rows: np.ndarray, folder: Path):
+        self.simulator, self.rows = simulator, rows
+        self.theta, self.seeds = design.parameters[rows], design.seeds[rows]
+        inputs = {
+            "simulator": simulator.name,
+            "version": simulator.version(),
+            "settings": dataclasses.asdict(simulator),
+            "parameters": [float(value).hex() for value in self.theta.ravel()],
+            "seeds": self.seeds.tolist(),
+        }
+        digest = hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:24]
+        self.path = folder / f"{digest}.npz"
+
+    def label(self, i: int) -> str:
+        """The i-th simulation of the part, with what it was run with."""
+        theta = zip((item.name for item in self.simulator.parameters), self.theta[i], strict=True)
+        given = [f"{name}={value:.6g}" for name, value in theta if np.isfinite(value)]
+        return f"simulation {self.rows[i]} ({', '.join([*given, f'seed {self.seeds[i]}'])})"
+
+    def run(self) -> None:
+        """In a worker: run the simulations and put the file in place, whole."""
+        names = [item.name for item in self.simulator.parameters]
+        made: dict[str, list[Any]] = {}
+        for i, (theta, seed) in enumerate(zip(self.theta, self.seeds, strict=True)):
+            try:
+                found = self.simulator.run(dict(zip(names, map(float, theta), strict=True)), int(seed))
+                for name, values in found.items():
+                    made.setdefault(name, []).append(self._checked(name, values))
+            except Exception as error:
+                vars(error)["simulation"] = i
+                raise
+        partial = self.path.with_name(f".{self.path.name}-{os.getpid()}")
+        try:
+            with open(partial, "wb") as file:
+                np.savez(file, **{name: np.stack(values) for name, values in made.items()})  # type: ignore[arg-type]
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, self.path)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+    def _checked(self, name: str, values: Any) -> np.ndarray:
+        if name not in self.simulator.fields:
+            return np.array(values, dtype=np.float64)
+        values = np.asarray(values, dtype=np.float32)
+        if values.shape != self.simulator.shape():
+            raise HiganError(f"{name!r} has shape {values.shape}, not {self.simulator.shape()}")
+        if not np.isfinite(values).all():
+            raise HiganError(f"{name!r} has NaN or infinite values")
+        return values
+
+
+def _run(parts: list[_Part], processes: int, path: Path) -> None:
+    """Run what has no file yet."""
+    left = [part for part in parts if not part.path.exists()]
     if not left:
         return
-    names = [item.name for item in simulator.parameters]
     pool = ProcessPoolExecutor(
         min(processes, len(left)), mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
     )
+    total, todo = (sum(len(part.rows) for part in some) for some in (parts, left))
     with (
-        progress("simulating", total=len(parts), done=len(parts) - len(left), unit="simulations", every=10) as advance,
+        progress("simulating", total=total, done=total - todo, unit="simulations", every=10) as advance,
         _one_thread(),
     ):
         try:
-            jobs = {}
-            for row in left:
-                theta = dict(zip(names, map(float, design.parameters[row]), strict=True))
-                jobs[pool.submit(_simulate_one, simulator, theta, int(design.seeds[row]), parts[row])] = row
+            jobs = {pool.submit(part.run): part for part in left}
             for job in as_completed(jobs):
-                with _explained(simulator, design, jobs[job], path):
+                with _explained(jobs[job], path):
                     job.result()
-                advance()
+                advance(len(jobs[job].rows))
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _simulate_one(simulator: Simulator, theta: dict[str, float], seed: int, part: Path) -> None:
-    """In a worker: run one simulation and put its part in place, whole."""
-    maps = {name: np.asarray(values, dtype=np.float32) for name, values in simulator.run(theta, seed).items()}
-    for name, values in maps.items():
-        if values.shape != simulator.shape():
-            raise HiganError(f"{name!r} has shape {values.shape}, not {simulator.shape()}")
-        if not np.isfinite(values).all():
-            raise HiganError(f"{name!r} has NaN or infinite values")
-    partial = part.with_name(f".{part.name}-{os.getpid()}")
-    try:
-        with open(partial, "wb") as file:
-            np.savez(file, **maps)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, part)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def _start_worker() -> None:
@@ -245,18 +281,17 @@ def _one_thread() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(simulator: Simulator, design: Design, row: int, path: Path) -> Iterator[None]:
+def _explained(part: _Part, path: Path) -> Iterator[None]:
     """Turn what went wrong in a worker into one sentence."""
     kept = "Finished simulations are kept: run the same command again to go on."
-    theta = zip((item.name for item in simulator.parameters), design.parameters[row], strict=True)
-    label = f"simulation {row} ({', '.join(f'{k}={v:.6g}' for k, v in theta)}, seed {design.seeds[row]})"
+    name = part.simulator.name
     try:
         yield
     except (OutputError, MissingDependencyError):
         raise
     except BrokenProcessPool as error:
         raise HiganError(
-            f"A process that ran {simulator.name} was ended from outside, at {label} or beside it; was "
+            f"A process that ran {name} was ended from outside, at {part.label(0)} or beside it; was "
             f"memory short? {kept}"
         ) from error
     except OSError as error:
@@ -265,7 +300,8 @@ def _explained(simulator: Simulator, design: Design, row: int, path: Path) -> It
         ) from error
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].rstrip(".")
-        raise HiganError(f"{simulator.name} failed at {label}: {reason}. {kept}") from error
+        label = part.label(vars(error).get("simulation", 0))
+        raise HiganError(f"{name} failed at {label}: {reason}. {kept}") from error
 
 
 @contextlib.contextmanager
@@ -276,13 +312,30 @@ def _writing(path: Path) -> Iterator[None]:
         raise OutputError(f"{path} cannot be written ({error.strerror}). Choose another place.") from error
 
 
-def _joined(simulator: Simulator, set: str, design: Design, parts: list[Path]) -> MapSet:
+def _joined(simulator: Simulator, set: str, design: Design, parts: list[_Part]) -> MapSet:
     """The parts as a map set, read from disc when asked for."""
     from higan import __version__
 
+    theta, kept = design.parameters.copy(), np.ones(len(design), dtype=bool)
+    for column, item in enumerate(simulator.parameters):
+        measured = _Stacked(parts, item.name)
+        if measured.exists:
+            theta[:, column] = measured[:]
+            kept &= (theta[:, column] >= item.lower) & (theta[:, column] <= item.upper)
+    rows = np.flatnonzero(kept)
+    attributes = {"set": set, "simulator_settings": json.dumps(dataclasses.asdict(simulator))}
+    if len(rows) < len(design):
+        attributes[LEFT_OUT] = str(len(design) - len(rows))
+    if not len(rows):
+        raise HiganError(
+            f"Of {len(design)} simulations by {simulator.name} none has its measured parameters within "
+            f"{', '.join(f'{item.name} {item.lower:g} to {item.upper:g}' for item in simulator.parameters)}. "
+            "Choose others."
+        )
+    design = dataclasses.replace(design, parameters=theta).select(rows)
     return MapSet(
         {
-            name: Field(_Parts(parts, name, simulator.shape()), units, long_name)
+            name: Field(_Stacked(parts, name, rows), units, long_name)
             for name, (units, long_name) in simulator.fields.items()
         },
         design.parameters,
@@ -293,13 +346,13 @@ def _joined(simulator: Simulator, set: str, design: Design, parts: list[Path]) -
         simulator_version=simulator.version(),
         created_by=f"higan {__version__}",
         extra={"seeds": design.seeds, "split": design.split},
-        attributes={"set": set, "simulator_settings": json.dumps(dataclasses.asdict(simulator))},
+        attributes=attributes,
     )
 
 
-def _clear(folder: Path, parts: list[Path]) -> None:
+def _clear(folder: Path, parts: list[_Part]) -> None:
     """Remove these parts, what killed workers left of them, and the folder if it is empty then."""
-    digests = {part.stem for part in parts}
+    digests = {part.path.stem for part in parts}
     with contextlib.suppress(OSError):
         for item in folder.iterdir():
             if item.name.removeprefix(".").partition(".")[0] in digests:
@@ -307,19 +360,25 @@ def _clear(folder: Path, parts: list[Path]) -> None:
         folder.rmdir()
 
 
-class _Parts:
-    """Simulations in files of their own, stacked when read."""
+class _Stacked:
+    """What the parts hold by one name, one row a simulation (`rows` of them), read when asked for."""
 
-    dtype = np.dtype(np.float32)
-
-    def __init__(self, parts: list[Path], name: str, shape: tuple[int, ...]):
+    def __init__(self, parts: list[_Part], name: str, rows: np.ndarray | None = None):
         self.parts, self.name = parts, name
-        self.shape = (len(parts), *shape)
+        with np.load(parts[0].path) as part:
+            self.exists = name in part
+            first = part[name] if self.exists else np.empty(0)
+        counts = [len(part.rows) for part in parts]
+        self.part = np.repeat(np.arange(len(parts)), counts)
+        self.place = np.concatenate([np.arange(count) for count in counts])
+        self.rows = np.arange(len(self.part)) if rows is None else rows
+        self.dtype, self.shape = first.dtype, (len(self.rows), *first.shape[1:])
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        rows = np.arange(len(self.parts))[index]
-        values = np.empty((len(rows), *self.shape[1:]), np.float32)
-        for value, row in zip(values, rows, strict=True):
-            with np.load(self.parts[row]) as part:
-                value[...] = part[self.name]
+        rows = self.rows[index]
+        values = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        for number in np.unique(self.part[rows]):
+            here = self.part[rows] == number
+            with np.load(self.parts[number].path) as part:
+                values[here] = part[self.name][self.place[rows[here]]]
         return values

@@ -71,6 +71,7 @@ class TwentyOneCmFast:
     }
     splits: ClassVar[tuple[tuple[str, int], ...]] = (("train", 160), ("validation", 16), ("test", 24))
     seeds: ClassVar[dict[str, int]] = {"lh": 1000, "cv": 2000, "1p": 3000}
+    per_part: ClassVar[int] = 1
 
     def check(self) -> None:
         """Refuse settings that make no sense, and a machine without 21cmFAST, before any work is done."""

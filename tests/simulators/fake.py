@@ -27,6 +27,7 @@ class Fake:
     name = "Fake"
     parameters = (Parameter("SIGMA_8", "", 0.7, 0.9),)
     fields = {"density": ("", "overdensity"), "brightness_temp": ("mK", "brightness temperature")}
+    per_part = 1
     sets = {"lh": "space", "cv": "seeds", "1p": "responses"}
 
     def check(self):

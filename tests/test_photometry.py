@@ -1,0 +1,39 @@
+"""Magnitudes and radii against profiles whose own are known."""
+
+import numpy as np
+import pytest
+
+from higan.photometry import PIXEL, ZERO_POINT, measure
+
+galsim = pytest.importorskip("galsim", reason="GalSim is not installed: pip install 'higan[simulate]'")
+
+
+@pytest.mark.parametrize("fwhm", [8.0, 12.5])
+@pytest.mark.parametrize("offset", [(0.0, 0.0), (0.3, -0.4), (3.0, 2.0)])
+def test_gaussian(fwhm, offset):
+    """Half of a circular Gaussian's light lies within half its FWHM, wherever its centre is."""
+    y, x = np.indices((64, 64)) - 31.5
+    stamp = np.exp(-4 * np.log(2) * ((x - offset[0]) ** 2 + (y - offset[1]) ** 2) / fwhm**2)
+    found = measure(50 * stamp / stamp.sum())
+    assert found["flux_radius"] == pytest.approx(fwhm / 2, abs=0.02)
+    assert found["mag_auto"] == pytest.approx(ZERO_POINT - 2.5 * np.log10(50), abs=1e-6)
+
+
+@pytest.mark.parametrize("n", [1.0, 2.5])
+def test_sersic_profiles_of_galsim(n):
+    """Half-light radii as GalSim calculates them, of profiles that a stamp holds."""
+    profile = galsim.Convolve(galsim.Sersic(n, half_light_radius=0.15, flux=30.0), galsim.Gaussian(fwhm=0.075))
+    stamp = profile.drawImage(nx=256, ny=256, scale=PIXEL).array
+    found = measure(stamp)
+    assert found["flux_radius"] * PIXEL == pytest.approx(profile.calculateHLR(), rel=0.01)
+    assert found["mag_auto"] == pytest.approx(ZERO_POINT - 2.5 * np.log10(30), abs=0.01)
+
+
+def test_shapes_and_stamps_without_light():
+    stamps = np.ones((2, 3, 16, 16))
+    stamps[0, 1] = 0
+    stamps[1, 2] = -1
+    found = measure(stamps)
+    for values in found.values():
+        assert values.shape == (2, 3)
+        assert np.isnan(values).sum() == 2 and np.isnan(values[0, 1]) and np.isnan(values[1, 2])
