@@ -45,11 +45,19 @@ class PeriodicPadding(keras.layers.Layer):
         self.width = width
 
     def call(self, x: Any) -> Any:
+        width = self.width
         for axis in range(1, len(x.shape) - 1):
-            before = [slice(None)] * len(x.shape)
-            after = list(before)
-            before[axis], after[axis] = slice(-self.width, None), slice(None, self.width)
-            x = ops.concatenate([x[tuple(before)], x, x[tuple(after)]], axis=axis)
+            n = x.shape[axis]
+            if n is not None and n >= 2 * width:
+                # The gradient of a split is a concatenation; that of slices adds up maps that are zero but for an edge.
+                first, inner, last = ops.split(x, [width, n - width], axis=axis)
+                parts = [last, first, inner, last, first]
+            else:
+                before = [slice(None)] * len(x.shape)
+                after = list(before)
+                before[axis], after[axis] = slice(-width, None), slice(None, width)
+                parts = [x[tuple(before)], x, x[tuple(after)]]
+            x = ops.concatenate(parts, axis=axis)
         return x
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
