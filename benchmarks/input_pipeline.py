@@ -25,6 +25,8 @@ import synthetic
 from networks import Setting, higan_tasks, timed
 from side_by_side import Task, Worker, alternate, line, machine, ratios, summary, write
 
+from higan.networks.config import GeneratorConfig
+
 AIM = 10
 VARIANTS = {
     "batches": (True, True),
@@ -33,7 +35,7 @@ VARIANTS = {
 }
 
 
-def make_batches(path: str, batch_size: int, steps: int, levels: int, noise_channels: int) -> dict[str, Task]:
+def make_batches(path: str, batch_size: int, steps: int, network: GeneratorConfig) -> dict[str, Task]:
     """Tasks that make `steps` batches; maps/s."""
     from higan.adversarial.batches import Batches
     from higan.mapset import MapSet
@@ -53,8 +55,7 @@ def make_batches(path: str, batch_size: int, steps: int, levels: int, noise_chan
             batch_size=batch_size,
             seed=1,
             symmetries=("roll", "rotate", "reflect") if augmented else (),
-            levels=levels,
-            noise_channels=noise_channels if noise else 0,
+            network=network if noise else None,
         )
         number = itertools.count()
 
@@ -105,7 +106,7 @@ def main() -> None:
             precision=options.precision,
         )
         config = setting.generator
-        pipeline = Worker(make_batches, str(path), options.batch, options.batches, config.levels, config.noise_channels)
+        pipeline = Worker(make_batches, str(path), options.batch, options.batches, config)
         training = Worker(higan_tasks, setting, True, environment={"KERAS_BACKEND": options.backend})
         for worker in (pipeline, training):
             stack.enter_context(contextlib.closing(worker))

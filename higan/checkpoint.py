@@ -75,6 +75,9 @@ class Card(_Table):
         Of the training maps, lengths in `length_units`.
     shape : list of int
         Cells of a training map.
+    magnitude : str
+        The parameter that is the magnitude of the sum over a painted map, if there is one
+        (:data:`higan.photometry.ZERO_POINT`).
     training : dict
         simulator, its version, simulations, seeds, sha256 of the map set, maps seen, hours.
     recipe : dict
@@ -102,6 +105,7 @@ class Card(_Table):
     thickness: float | None = None
     redshift: float | None = None
     shape: list[int] = []
+    magnitude: str = ""
     periodic: bool = True
     training: dict[str, Any] = {}
     recipe: dict[str, Any] = {}

@@ -299,6 +299,10 @@ class MapSet:
         """The same maps with other parameters, one row a simulation."""
         return self._replace(parameters=parameters, parameter_info=parameter_info)
 
+    def with_fields(self, fields: Mapping[str, Field]) -> MapSet:
+        """The same map set with other `fields`."""
+        return self._replace(fields=fields)
+
     def with_created_by(self, created_by: str) -> MapSet:
         """The same map set, said to be made by `created_by`."""
         return self._replace(created_by=created_by)

@@ -10,10 +10,12 @@ cosine would not be.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
+
+from higan.networks.config import GeneratorConfig
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _LANES = 4  # values of 16 bits in one hash
@@ -82,6 +84,51 @@ def noise_field(
         lanes = bits.view(np.uint16).reshape(*bits.shape, _LANES)
         out[..., group * _LANES : (group + 1) * _LANES] = table[lanes]
     return out[..., :channels]
+
+
+def generator_noise(
+    config: GeneratorConfig,
+    shape: Sequence[int],
+    *,
+    seed: int,
+    rows: Any,
+    realisations: Any = 0,
+    origin: Sequence[int] | None = None,
+    period: Sequence[int] | None = None,
+) -> list[np.ndarray]:
+    """All the noise that a generator takes for a region of `shape` cells, in the order it takes it in.
+
+    Parameters
+    ----------
+    config : GeneratorConfig
+    shape, origin, period : sequence of int
+        Of the region, in cells of the finest level, multiples of the stride; see :func:`noise_field`.
+    seed, rows, realisations
+        As of :func:`noise_field`.
+
+    Returns
+    -------
+    list of array
+        The field of each level (batch, *shape / 2^level, noise_channels), and the latent vector (batch, latent), each
+        if there is any.
+
+    Examples
+    --------
+    >>> from higan.networks.config import GeneratorConfig
+    >>> config = GeneratorConfig(widths=[4, 8], noise_channels=2, latent=3)
+    >>> [noise.shape for noise in generator_noise(config, (8, 8), seed=1, rows=[0])]
+    [(1, 8, 8, 2), (1, 4, 4, 2), (1, 3)]
+    """
+    draw = partial(noise_field, seed=seed, rows=rows, realisations=realisations)
+    found = []
+    if config.noise_channels:
+        for level in range(config.levels):
+            cells, first, repeat = (None if x is None else [n >> level for n in x] for x in (shape, origin, period))
+            assert cells is not None
+            found.append(draw(cells, config.noise_channels, level=level, origin=first, period=repeat))
+    if config.latent:
+        found.append(draw((), config.latent, level=config.levels))
+    return found
 
 
 def _keys(seed: int, rows: np.ndarray, realisations: np.ndarray, level: int) -> np.ndarray:

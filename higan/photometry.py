@@ -13,6 +13,31 @@ PIXEL = 0.03
 """Side of a pixel of these images, arcsec."""
 
 
+def flux(magnitude: Any) -> Any:
+    """Counts per second of a magnitude.
+
+    Examples
+    --------
+    >>> flux(25.94), round(flux(20.94), 6)
+    (1.0, 100.0)
+    """
+    return 10.0 ** (0.4 * (ZERO_POINT - magnitude))
+
+
+class UnitFlux:
+    """Maps (n, *shape) divided by the flux of their `magnitudes` (n,), when they are read."""
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, array: Any, magnitudes: np.ndarray):
+        self.array, self.magnitudes = array, magnitudes
+        self.shape = tuple(array.shape)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        maps = np.asarray(self.array[index])
+        return (maps / flux(self.magnitudes[index]).reshape(-1, *(1,) * (maps.ndim - 1))).astype(np.float32)
+
+
 def measure(stamps: Any) -> dict[str, np.ndarray]:
     """Magnitude and half-light radius of galaxy stamps, by the names that COSMOS catalogues give them.
 

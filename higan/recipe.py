@@ -39,6 +39,10 @@ class DataConfig(_Table):
         Fields. Without inputs maps are drawn from noise and parameters alone.
     parameters : list of str, optional
         Those the networks see; all of the set's where not given.
+    magnitude : str, optional
+        The parameter that is the magnitude of the sum over an output map, as of a galaxy's stamp. The networks are then
+        trained on maps of unit flux, whatever their magnitude, and painted maps have exactly the flux that is asked
+        for (:mod:`higan.photometry`).
     symmetries : list of {"roll", "rotate", "reflect"}
         Of the box, used for augmentation.
     fractions : [float, float, float]
@@ -53,6 +57,7 @@ class DataConfig(_Table):
     inputs: list[str]
     outputs: list[str] = Field(min_length=1)
     parameters: list[str] | None = None
+    magnitude: str | None = None
     symmetries: list[Literal["roll", "rotate", "reflect"]] = []
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     simulations: int | None = Field(default=None, ge=1)
@@ -93,6 +98,9 @@ class ObjectiveConfig(_Table):
     mode_weight : float
         Of the energy score of two realisations' Fourier modes, of the same fields, each scale weighing the same
         (:func:`higan.adversarial.spectrum.mode_score`), with `pixel` "crps".
+    octave_weight : float
+        Of the CRPS of two realisations' octaves of scale, cell by cell (:func:`higan.adversarial.octaves.octave_crps`),
+        with `pixel` "crps".
     one_point_weight : float
         Of the CRPS of two realisations' one-point distributions, map by map
         (:func:`higan.adversarial.one_point.one_point_crps`), with `pixel` "crps".
@@ -115,6 +123,7 @@ class ObjectiveConfig(_Table):
     spectral_fields: list[Literal["physical", "scaled"]] = Field(default=["physical"], min_length=1)
     mean_power_weight: float = Field(default=0.0, ge=0)
     mode_weight: float = Field(default=0.0, ge=0)
+    octave_weight: float = Field(default=0.0, ge=0)
     one_point_weight: float = Field(default=0.0, ge=0)
     r1: float = Field(default=0.02, ge=0)
     r2: float = Field(default=0.02, ge=0)
@@ -131,7 +140,7 @@ class ObjectiveConfig(_Table):
             raise ValueError("without an adversary pixel_weight must be positive")
         if self.spectral == "crps" and self.pixel != "crps":
             raise ValueError("spectral 'crps' takes the two realisations that only pixel = 'crps' makes")
-        for name in ("mode_weight", "one_point_weight"):
+        for name in ("mode_weight", "octave_weight", "one_point_weight"):
             if getattr(self, name) and self.pixel != "crps":
                 raise ValueError(f"{name} takes the two realisations that only pixel = 'crps' makes")
         return self
@@ -268,10 +277,15 @@ class Recipe(_Table):
                 )
         if self.training.context and self.training.crop is None:
             raise ValueError("training.context is around crops: it needs training.crop")
+        if self.generator.centred and (self.training.crop is not None or "roll" in self.data.symmetries):
+            raise ValueError("generator.centred maps have a middle: leave out training.crop and the symmetry 'roll'")
         if not self.data.inputs and not self.generator.noise_channels:
             raise ValueError("without data.inputs maps are drawn from noise: it needs generator.noise_channels above 0")
-        if self.objective.pixel == "crps" and not self.generator.noise_channels:
-            raise ValueError("objective.pixel 'crps' compares realisations: it needs generator.noise_channels above 0")
+        if self.objective.pixel == "crps" and not self.generator.random:
+            raise ValueError(
+                "objective.pixel 'crps' compares realisations: it needs generator.noise_channels or generator.latent "
+                "above 0"
+            )
         return self
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from higan.photometry import PIXEL, ZERO_POINT, measure
+from higan.photometry import PIXEL, ZERO_POINT, UnitFlux, flux, measure
 
 galsim = pytest.importorskip("galsim", reason="GalSim is not installed: pip install 'higan[simulate]'")
 
@@ -37,3 +37,13 @@ def test_shapes_and_stamps_without_light():
     for values in found.values():
         assert values.shape == (2, 3)
         assert np.isnan(values).sum() == 2 and np.isnan(values[0, 1]) and np.isnan(values[1, 2])
+
+
+def test_unit_flux():
+    maps = np.random.default_rng(1).uniform(size=(5, 4, 4)).astype("float32")
+    magnitudes = np.array([20.0, 21.0, 22.0, 23.0, 24.0])
+    view = UnitFlux(maps, magnitudes)
+    assert view.shape == maps.shape and view.dtype == np.float32
+    for index in (slice(1, 4), np.array([0, 3])):
+        np.testing.assert_allclose(view[index] * flux(magnitudes[index])[:, None, None], maps[index], rtol=1e-6)
+    assert flux(ZERO_POINT - 2.5) == pytest.approx(10)

@@ -33,7 +33,7 @@ def without(*path):
         (changed("objective", "r3", to=1.0), "unknown key 'objective.r3'; did you mean 'r"),
         (changed("generator", "noise_chanels", to=1), "'generator.noise_chanels'; did you mean 'noise_channels'?"),
         (changed("scaling", "density", "flor", to=1.0), "'scaling.density.flor'; did you mean 'floor'?"),
-        (changed("data", "zzz", to=1), "unknown key 'data.zzz'; known here: fractions, inputs, outputs"),
+        (changed("data", "zzz", to=1), "unknown key 'data.zzz'; known here: fractions, inputs, magnitude, outputs"),
         (changed("scaling", "halo", to={}), "[scaling.halo] is of no field in data.inputs or data.outputs (density"),
         (changed("training", "maps", to="many"), "training.maps: input should be a valid integer"),
         (changed("training", "maps", to="many"), "Received 'many'."),
@@ -58,6 +58,10 @@ def without(*path):
             "mode_weight takes the two realisations that only pixel = ",
         ),
         (
+            changed("objective", to={"octave_weight": 1.0}),
+            "octave_weight takes the two realisations that only pixel = ",
+        ),
+        (
             changed("objective", to={"one_point_weight": 1.0}),
             "one_point_weight takes the two realisations that only pixel = ",
         ),
@@ -70,7 +74,7 @@ def without(*path):
         (changed("objective", "name", to="gan"), "there is no objective 'gan'; choose one of minimax, nonsaturating"),
         (
             changed("objective", to={"pixel": "crps"}) | {"generator": {"noise_channels": 0}},
-            "objective.pixel 'crps' compares realisations: it needs generator.noise_channels above 0",
+            "objective.pixel 'crps' compares realisations: it needs generator.noise_channels or generator.latent above",
         ),
         (changed("objective", to={"name": "none", "pixel_weight": 0}), "pixel_weight must be positive"),
         (without("training"), "training: field required."),

@@ -12,7 +12,8 @@ import numpy as np
 
 from higan.errors import TrainingError
 from higan.mapset import MapSet
-from higan.noise import noise_field
+from higan.networks.config import GeneratorConfig
+from higan.noise import generator_noise
 from higan.scaling import Scaling
 
 Batch = dict[str, Any]
@@ -37,8 +38,8 @@ class Batches:
         simulation, other maps each time.
     symmetries : sequence of str
         "roll", "rotate", "reflect": those of the box.
-    levels, noise_channels : int
-        Of the generator.
+    network : GeneratorConfig, optional
+        The generator, whose noise goes with the maps.
     realisations : int
         Of the noise: those of the first for all maps, then of the second.
     crop : int, optional
@@ -59,8 +60,7 @@ class Batches:
         seed: int,
         maps_per_simulation: int = 1,
         symmetries: Sequence[str] = (),
-        levels: int = 1,
-        noise_channels: int = 0,
+        network: GeneratorConfig | None = None,
         realisations: int = 1,
         crop: int | None = None,
         context: int = 0,
@@ -78,7 +78,7 @@ class Batches:
         self.parameters = parameters.astype(np.float32)
         self.batch_size, self.group, self.seed = batch_size, maps_per_simulation, seed
         self.symmetries = tuple(symmetries)
-        self.levels, self.noise_channels, self.realisations = levels, noise_channels, realisations
+        self.network, self.realisations = network, realisations
         self._epoch: tuple[int, np.ndarray] = (0, self._shuffled(0))
         if not len(self._epoch[1]):
             raise TrainingError(
@@ -104,18 +104,14 @@ class Batches:
             batch["fields"] = self._scaled(self.inputs, rows, moves, corners)
         if self.parameters.shape[1]:
             batch["parameters"] = self.parameters[self.maps.simulation[rows]]
-        if self.noise_channels:
-            batch["noise"] = [
-                noise_field(
-                    [n >> level for n in self.extent],
-                    self.noise_channels,
-                    seed=self.seed,
-                    rows=np.tile(first + np.arange(len(rows)), self.realisations),
-                    realisations=np.repeat(np.arange(self.realisations), len(rows)),
-                    level=level,
-                )
-                for level in range(self.levels)
-            ]
+        if self.network is not None and self.network.random:
+            batch["noise"] = generator_noise(
+                self.network,
+                self.extent,
+                seed=self.seed,
+                rows=np.tile(first + np.arange(len(rows)), self.realisations),
+                realisations=np.repeat(np.arange(self.realisations), len(rows)),
+            )
         return batch
 
     def _rows(self, first: int) -> np.ndarray:

@@ -29,6 +29,7 @@ from higan.adversarial.monitor import Monitor
 from higan.checkpoint import Card, FieldCard, ParameterCard, library_versions, replace_hdf5, save_checkpoint
 from higan.errors import MapSetError, OutputError, RecipeError, TrainingError
 from higan.mapset import MapSet, Parameter
+from higan.photometry import UnitFlux
 from higan.progress import progress
 from higan.recipe import Recipe, validate_recipe
 from higan.split import Split, split
@@ -95,6 +96,7 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
             n_outputs=len(card.outputs),
             n_parameters=len(card.parameters),
             seed=recipe.seed,
+            centred=card.network.centred,
             dtype=recipe.training.precision,
         )
     config = StepConfig(
@@ -108,6 +110,7 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
         spectral_fields=tuple(recipe.objective.spectral_fields),
         mean_power_weight=recipe.objective.mean_power_weight,
         mode_weight=recipe.objective.mode_weight,
+        octave_weight=recipe.objective.octave_weight,
         one_point_weight=recipe.objective.one_point_weight,
         shape=tuple(maps.shape) if recipe.training.crop is None else (recipe.training.crop,) * card.ndim,
         window=maps.geometry.window if recipe.training.crop is None else CROPPED,
@@ -124,7 +127,7 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
 
     # Batches, validation maps, trackers, and the state to start from.
     batches = Batches(
-        maps,
+        _unit_flux(maps, recipe),
         rows,
         [(item.field, s) for item, s in zip(card.inputs, averaged.inputs, strict=True)],
         [(item.field, s) for item, s in zip(card.outputs, averaged.outputs, strict=True)],
@@ -133,8 +136,7 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
         maps_per_simulation=recipe.training.maps_per_simulation,
         seed=recipe.seed,
         symmetries=recipe.data.symmetries,
-        levels=card.network.levels,
-        noise_channels=card.network.noise_channels,
+        network=card.network,
         realisations=config.realisations,
         crop=recipe.training.crop,
         context=recipe.training.context,
@@ -272,16 +274,36 @@ def select_parameters(maps: MapSet, recipe: Recipe) -> MapSet:
     )
 
 
+def _unit_flux(maps: MapSet, recipe: Recipe) -> MapSet:
+    """`maps` as the networks see them: outputs of unit flux where a parameter is their magnitude."""
+    name = recipe.data.magnitude
+    if name is None:
+        return maps
+    if name not in maps.parameter_names:
+        raise RecipeError(
+            f"data.magnitude is {name!r}, but the networks see the parameters "
+            f"{', '.join(maps.parameter_names) or 'none'}. Name one of these, or leave it out."
+        )
+    magnitudes = maps.parameters[maps.simulation, maps.parameter_names.index(name)]
+    outputs = {
+        name: dataclasses.replace(maps.field(name), array=UnitFlux(maps.field(name).array, magnitudes))
+        for name in recipe.data.outputs
+    }
+    return maps.with_fields({**maps.fields, **outputs})
+
+
 def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
     """The card of a training that begins: everything but metrics and weights."""
     from higan.painting.painter import receptive_radius
 
     rows = maps.rows_of(parts.train)
 
+    shown = _unit_flux(maps, recipe)
+
     def field_card(name: str) -> FieldCard:
         config = recipe.scaling.get(name)
         options = {"name": "linear"} if config is None else config.model_dump(exclude_none=True)
-        fitted = scaling.fit(options.pop("name"), maps.batches(name, rows), **options)
+        fitted = scaling.fit(options.pop("name"), shown.batches(name, rows), **options)
         field = maps.field(name)
         if len(field.shape) != maps.geometry.ndim:
             raise MapSetError(
@@ -310,6 +332,7 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
         thickness=geometry.thickness,
         redshift=geometry.redshift,
         shape=list(maps.shape[: geometry.ndim]),
+        magnitude=recipe.data.magnitude or "",
         periodic=geometry.periodic,
         training={
             "simulator": maps.simulator,

@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from higan.adversarial.objectives import Loss, Objective, crps, unit_norm_penalty, zero_centred_penalty
+from higan.adversarial.octaves import octave_crps
 from higan.adversarial.one_point import one_point_crps
 from higan.adversarial.spectrum import mean_power, mode_score, quotient, spectral_crps, spectral_loss, surplus
 from higan.scaling import Linear, Scaling
@@ -54,6 +55,8 @@ class StepConfig:
     mode_weight : float
         Of the energy score of Fourier modes (:func:`higan.adversarial.spectrum.mode_score`), of the same fields; with
         "crps".
+    octave_weight : float
+        Of the score of octaves of scale (:func:`higan.adversarial.octaves.octave_crps`); with "crps".
     one_point_weight : float
         Of the score of one-point distributions (:func:`higan.adversarial.one_point.one_point_crps`); with "crps".
     shape : tuple of int
@@ -87,6 +90,7 @@ class StepConfig:
     spectral_fields: tuple[str, ...] = ("physical",)
     mean_power_weight: float = 0.0
     mode_weight: float = 0.0
+    octave_weight: float = 0.0
     one_point_weight: float = 0.0
     shape: tuple[int, ...] = ()
     window: str | None = None
@@ -227,6 +231,9 @@ class Step:
                     scores = [mode_score(*_halves(fake), real, config.window) for fake, real in chosen]
                     parts["modes"] = sum(scores) / len(scores)
                     total = total + config.mode_weight * parts["modes"]
+                if config.octave_weight:
+                    parts["octaves"] = octave_crps(*_halves(fake), batch["maps"])
+                    total = total + config.octave_weight * parts["octaves"]
                 if config.one_point_weight:
                     parts["one_point"] = one_point_crps(*_halves(fake), batch["maps"])
                     total = total + config.one_point_weight * parts["one_point"]

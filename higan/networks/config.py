@@ -18,7 +18,13 @@ class GeneratorConfig(BaseModel):
     bottom_blocks : int
         Residual blocks at the coarsest resolution.
     noise_channels : int
-        Channels of the noise field of each level; 0 makes the generator deterministic.
+        Channels of the noise field of each level; 0 leaves them out.
+    latent : int
+        Length of a random vector that a map has as a whole. Like the parameters it modulates every block, for what is
+        common to all of a map, such as the position angle of a galaxy.
+    centred : bool
+        Maps have a middle, like stamps of single galaxies: the networks know where a cell lies. Such maps are painted
+        whole, and shifting what goes in does not shift what comes out.
     embedding : int
         Width of the embedding of the parameters.
     """
@@ -29,7 +35,14 @@ class GeneratorConfig(BaseModel):
     widths: list[int] = Field(default=[20, 48, 96, 160], min_length=1, max_length=8)
     bottom_blocks: int = Field(default=2, ge=1, le=16)
     noise_channels: int = Field(default=4, ge=0, le=64)
+    latent: int = Field(default=0, ge=0, le=4096)
+    centred: bool = False
     embedding: int = Field(default=64, ge=1, le=4096)
+
+    @property
+    def random(self) -> bool:
+        """Whether realisations of a map differ."""
+        return bool(self.noise_channels or self.latent)
 
     @property
     def levels(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from higan.networks.config import DiscriminatorConfig
-from higan.networks.layers import Modulation, activation, convolution, embed, halve
+from higan.networks.layers import Modulation, Position, activation, convolution, embed, halve
 
 
 def build_discriminator(
@@ -23,9 +23,12 @@ def build_discriminator(
     n_outputs: int,
     n_parameters: int,
     seed: int = 0,
+    centred: bool = False,
     dtype: str = "float32",
 ) -> keras.Model:
     """Build the discriminator; maps and fields are in scaled space.
+
+    Where maps are `centred` it knows where a cell lies.
 
     Returns
     -------
@@ -52,6 +55,8 @@ def build_discriminator(
         embedding = embed(inputs[-1], config.embedding, seed, "discriminator", dtype)
 
     logits = []
+    if centred:
+        x = Position(name="d_position", dtype=dtype)(x)
     x = convolution(x, config.widths[0], "d_stem", **options)
     for level, width in enumerate(config.widths):
         if level:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 from higan.networks.config import GeneratorConfig
-from higan.networks.layers import Modulation, PixelNorm, activation, convolution, double, embed, halve
+from higan.networks.layers import Modulation, PixelNorm, Position, activation, convolution, double, embed, halve
 
 
 def build_generator(
@@ -46,7 +46,8 @@ def build_generator(
     -------
     keras.Model
         Called on a list: fields (batch, *shape, n_inputs), parameters (batch, n_parameters), then the noise of each
-        level (batch, *shape / 2^level, noise_channels), each if there are any. Returns (batch, *shape, n_outputs).
+        level (batch, *shape / 2^level, noise_channels) and the latent vector (batch, latent), each if there are any.
+        Returns (batch, *shape, n_outputs).
 
     Examples
     --------
@@ -57,16 +58,28 @@ def build_generator(
     space = (None,) * ndim
     options: dict[str, Any] = {"seed": seed, "dtype": dtype}
     inputs = [keras.Input((*space, n_inputs), name="fields")] if n_inputs else []
-    embedding = None
-    if n_parameters:
-        inputs.append(keras.Input((n_parameters,), name="parameters"))
-        embedding = embed(inputs[-1], config.embedding, seed, "generator", dtype)
+    modulating = [keras.Input((n_parameters,), name="parameters")] if n_parameters else []
+    inputs += modulating
     noise: list[Any] = [None] * config.levels
     if config.noise_channels:
         noise = [keras.Input((*space, config.noise_channels), name=f"noise{i}") for i in range(config.levels)]
         inputs += noise
+    if config.latent:
+        modulating.append(keras.Input((config.latent,), name="latent"))
+        inputs.append(modulating[-1])
+    embedding = None
+    if modulating:
+        joined = (
+            keras.layers.Concatenate(name="modulating", dtype=dtype)(modulating)
+            if config.latent and n_parameters
+            else modulating[0]
+        )
+        embedding = embed(joined, config.embedding, seed, "generator", dtype)
 
-    x = convolution(inputs[0] if n_inputs else noise[0], config.widths[0], "stem", **options)
+    x = inputs[0] if n_inputs else noise[0]
+    if config.centred:
+        x = Position(name="position", dtype=dtype)(x)
+    x = convolution(x, config.widths[0], "stem", **options)
     skips = []
     for level, width in enumerate(config.widths[:-1]):
         x = _block(x, width, f"down{level}", embedding, None, **options)

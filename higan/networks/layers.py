@@ -65,6 +65,34 @@ class PeriodicPadding(keras.layers.Layer):
         return (shape[0], *inner, shape[-1])
 
 
+class Position(keras.layers.Layer):
+    """Add channels that say where a cell of (batch, *shape, channels) lies from the middle of the map.
+
+    They are the coordinates in units of 8 cells, and Gaussians of the radius of widths 2, 4, 8 and 16 cells.
+    """
+
+    widths = (2.0, 4.0, 8.0, 16.0)
+
+    def call(self, x: Any) -> Any:
+        shape = ops.shape(x)
+        ndim = len(shape) - 2
+        coordinates, squared = [], 0.0
+        for axis in range(1, ndim + 1):
+            along = [1] * (ndim + 2)
+            along[axis] = -1
+            cells = ops.cast(shape[axis], "float32")
+            offset = ops.reshape(ops.arange(shape[axis], dtype="float32") - 0.5 * (cells - 1.0), along)
+            coordinates.append(offset / 8.0)
+            squared = squared + ops.square(offset)
+        channels = [*coordinates, *(ops.exp(-0.5 * squared / width**2) for width in self.widths)]
+        added = [ops.broadcast_to(ops.cast(channel, x.dtype), (*shape[:-1], 1)) for channel in channels]
+        return ops.concatenate([x, *added], axis=-1)
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        assert shape[-1] is not None
+        return (*shape[:-1], shape[-1] + len(shape) - 2 + len(self.widths))
+
+
 class PixelNorm(keras.layers.Layer):
     """Scale each cell's features to unit mean square over channels (Karras et al. 2018, 1710.10196, sec. 4.2)."""
 

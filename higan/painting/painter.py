@@ -16,7 +16,10 @@ from higan.checkpoint import Card, load_card, load_weights
 from higan.mapset import MapSet
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
-from higan.noise import noise_field
+from higan.noise import generator_noise
+from higan.photometry import flux
+
+EMPTY = 1e-6  # of the flux that the networks aim at; a map with less is painted empty
 
 
 def receptive_radius(config: GeneratorConfig) -> int:
@@ -93,28 +96,10 @@ class Painter:
         origin: Sequence[int] | None = None,
         period: Sequence[int] | None = None,
     ) -> list[np.ndarray]:
-        """The noise field of each level for a region of `shape` cells that starts at `origin`, multiples of s.
-
-        Returns
-        -------
-        list of array, shape (batch, *shape / 2^level, channels)
-        """
-        config = self.card.network
-        if not config.noise_channels:
-            return []
-        return [
-            noise_field(
-                [n >> level for n in shape],
-                config.noise_channels,
-                seed=seed,
-                rows=rows,
-                realisations=realisations,
-                level=level,
-                origin=None if origin is None else [n >> level for n in origin],
-                period=None if period is None else [n >> level for n in period],
-            )
-            for level in range(config.levels)
-        ]
+        """What :func:`higan.noise.generator_noise` gives for the card's network."""
+        return generator_noise(
+            self.card.network, shape, seed=seed, rows=rows, realisations=realisations, origin=origin, period=period
+        )
 
     def paint(self, fields: Any, parameters: Any, noise: Sequence[Any]) -> Any:
         """Physical output of physical input, in keras.ops alone: differentiable, no checks.
@@ -142,7 +127,8 @@ class Painter:
             inputs.append(scale_parameters(*tensors))
         out = self.model([*inputs, *(ops.convert_to_tensor(x) for x in noise)])
         physical = [s.inverse(out[..., i : i + 1], xp=ops) for i, s in enumerate(self.outputs)]
-        return ops.concatenate(physical, axis=-1) if len(physical) > 1 else physical[0]
+        painted = ops.concatenate(physical, axis=-1) if len(physical) > 1 else physical[0]
+        return self._of_magnitude(painted, parameters, ops)
 
     def paint_host(self, fields: np.ndarray, parameters: np.ndarray, noise: Sequence[np.ndarray]) -> np.ndarray:
         """:meth:`paint` for numpy arrays, compiled by the backend."""
@@ -153,7 +139,18 @@ class Painter:
         if len(self.lower):
             scaled.append(self.scale_parameters(np.asarray(parameters, np.float32)))
         out = np.asarray(self._forward([*scaled, *noise]))
-        return np.stack([s.inverse(out[..., i]) for i, s in enumerate(self.outputs)], axis=-1)
+        painted = np.stack([s.inverse(out[..., i]) for i, s in enumerate(self.outputs)], axis=-1)
+        return self._of_magnitude(painted, np.asarray(parameters, np.float32), np)
+
+    def _of_magnitude(self, painted: Any, parameters: Any, xp: Any) -> Any:
+        """Maps (batch, *shape, n_outputs) whose sums are the flux that is asked for, if one is."""
+        if not self.card.magnitude:
+            return painted
+        names = [item.name for item in self.card.parameters]
+        around = (-1, *(1,) * (len(painted.shape) - 1))
+        asked = xp.reshape(flux(parameters[:, names.index(self.card.magnitude)]), around)
+        total = xp.sum(painted, axis=tuple(range(1, len(painted.shape) - 1)), keepdims=True)
+        return painted * (asked / xp.maximum(total, EMPTY))
 
     @cached_property
     def _forward(self) -> Any:

@@ -63,6 +63,9 @@ def paint_maps(
     if tile is not None:
         check_count("tile", tile)
     shape = fields.shape[1:-1]
+    if painter.card.network.centred:
+        # A map with a middle is painted as it was trained: at once, its sides together.
+        tile, periodic = max(shape), True
     s = painter.card.stride
     extent = [-(-n // s) * s for n in shape]
     margin = -(-painter.card.receptive_radius // s) * s

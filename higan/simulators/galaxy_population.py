@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from scipy.special import gammainc, gammaincinv
 
 from higan.errors import MissingDependencyError
-from higan.photometry import PIXEL, ZERO_POINT
+from higan.photometry import PIXEL, flux
 
 SERSIC_STEP = 0.05  # GalSim is much faster with few values of the index
 
@@ -80,18 +80,18 @@ class Population:
     def profiles(self, galaxy: Mapping[str, float], rng: np.random.Generator) -> list[Any]:
         """The parts of `galaxy` as GalSim objects, in arcsec and counts per second, at a random position angle."""
         galsim = import_galsim()
-        flux = 10 ** (0.4 * (ZERO_POINT - galaxy["magnitude"]))
+        total = flux(galaxy["magnitude"])
         radius, n, q = galaxy["radius"] * PIXEL, galaxy["index"], galaxy["axis_ratio"]
         angle = rng.uniform(0.0, 180.0) * galsim.degrees
         if rng.uniform() < 0.8 / (1 + (1.7 / n) ** (1 / 0.3)):
             bulge_share = np.clip(rng.normal(0.22 + 0.24 * np.log(n), 0.2), 0.05, 0.95)
             ratio = np.exp(rng.normal(-0.96, 0.78))
             disc_radius = radius / half_light_radius(bulge_share, ratio)
-            bulge = galsim.DeVaucouleurs(half_light_radius=ratio * disc_radius, flux=bulge_share * flux)
-            disc = galsim.Exponential(half_light_radius=disc_radius, flux=(1 - bulge_share) * flux)
+            bulge = galsim.DeVaucouleurs(half_light_radius=ratio * disc_radius, flux=bulge_share * total)
+            disc = galsim.Exponential(half_light_radius=disc_radius, flux=(1 - bulge_share) * total)
             parts, knotted = [bulge.shear(q=np.sqrt(q), beta=angle)], disc
         else:
-            sersic = galsim.Sersic(round(n / SERSIC_STEP) * SERSIC_STEP, half_light_radius=radius, flux=flux)
+            sersic = galsim.Sersic(round(n / SERSIC_STEP) * SERSIC_STEP, half_light_radius=radius, flux=total)
             parts, knotted = ([], sersic) if n < 1.5 else ([sersic.shear(q=q, beta=angle)], None)
         if knotted is not None:
             share = rng.uniform(0.0, 0.3)

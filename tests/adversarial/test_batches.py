@@ -7,15 +7,17 @@ import pytest
 from higan.adversarial.batches import Batches, Symmetry, prefetch
 from higan.errors import TrainingError
 from higan.mapset import Field, Geometry, MapSet, Parameter
+from higan.networks.config import GeneratorConfig
 from higan.noise import noise_field
 from higan.scaling import Linear, Log
 from tests import tiny
 
 SYMMETRIES = ("roll", "rotate", "reflect")
+NETWORK = GeneratorConfig(widths=[4, 4], noise_channels=2)
 
 
 def batches(maps, rows=None, symmetries=SYMMETRIES, inputs=("density",), **options):
-    keep = dict(batch_size=4, seed=1, symmetries=symmetries, levels=2, noise_channels=2)
+    keep = dict(batch_size=4, seed=1, symmetries=symmetries, network=NETWORK)
     return Batches(
         maps,
         np.arange(len(maps)) if rows is None else np.asarray(rows),
@@ -158,6 +160,18 @@ def test_noise_is_that_of_the_place_in_the_training():
     make = batches(tiny.maps())
     expected = noise_field((8, 8), 2, seed=1, rows=[8, 9, 10, 11], level=1)
     np.testing.assert_array_equal(make(2)["noise"][1], expected)
+
+
+def test_latent_vectors_follow_upon_the_noise_fields():
+    network = GeneratorConfig(widths=[4, 4], noise_channels=2, latent=5)
+    fields, latent = batches(numbered(), network=NETWORK), batches(numbered(), network=network)
+    found = latent(2)["noise"]
+    for one, other in zip(fields(2)["noise"], found, strict=False):
+        np.testing.assert_array_equal(one, other)
+    assert found[2].shape == (4, 5) and len(np.unique(found[2])) == 20
+    alone = batches(numbered(), network=network.model_copy(update={"noise_channels": 0}))(2)["noise"]
+    assert len(alone) == 1
+    np.testing.assert_array_equal(alone[0], found[2])
 
 
 def test_noise_of_a_second_realisation_follows_upon_the_first():

@@ -9,9 +9,11 @@ from higan.adversarial import loop
 from higan.adversarial.monitor import Monitor
 from higan.checkpoint import load_card
 from higan.cli import main
+from higan.emulator import load
 from higan.errors import MapSetError, RecipeError, TrainingError
 from higan.mapset import Field, Geometry, MapSet, Parameter
-from higan.recipe import ScalingConfig
+from higan.photometry import flux
+from higan.recipe import ScalingConfig, validate_recipe
 from higan.simulators.twentyonecmfast import TwentyOneCmFast
 from higan.split import Split, split
 from tests import tiny
@@ -389,3 +391,62 @@ def test_selecting_by_the_logarithm_takes_a_field_that_spans_decades(tmp_path):
     recipe = recipe.model_copy(update={"scaling": {"brightness_temp": ScalingConfig(name="log", lower=0.0)}})
     checkpoint = loop.train(recipe, tmp_path / "run", maps=tiny.maps(fields=fields))
     assert np.isfinite(load_card(checkpoint).metrics["validation"]["mean_abs_R_minus_1_log"])
+
+
+# -- stamps of single galaxies -------------------------------------------------------------------------------
+
+
+def stamps(n=24):
+    """Round Gaussians of one width whose sum is the flux of their magnitude; every one a simulation of its own."""
+    rng = np.random.default_rng(2)
+    magnitude = rng.uniform(20, 22, n)
+    y, x = np.indices((16, 16)) - 7.5
+    profile = np.exp(-(x**2 + y**2) / 8)
+    image = flux(magnitude)[:, None, None] * profile / profile.sum()
+    return MapSet(
+        {"image": Field(image.astype("float32"), "ct / s")},
+        magnitude[:, None],
+        [Parameter("mag_auto", "mag", 20.0, 22.0)],
+        np.arange(n),
+        Geometry(kind="image", ndim=2, periodic=False, cell_size=0.03, cell_size_units="arcsec"),
+    )
+
+
+def stamp_recipe(magnitude="mag_auto", scaling=None, **training):
+    values = {
+        **tiny.RECIPE,
+        "data": {
+            "source": "stamps.h5",
+            "inputs": [],
+            "outputs": ["image"],
+            "magnitude": magnitude,
+            "symmetries": ["rotate", "reflect"],
+        },
+        "scaling": {"image": scaling or {"name": "asinh", "softening": 1e-3, "lower": 0.0}},
+        "generator": {**tiny.NETWORK, "latent": 4, "centred": True},
+    }
+    return validate_recipe({**values, "training": {**values["training"], **training}})
+
+
+def test_stamps_are_seen_in_unit_flux():
+    """All of one profile: they are alike then, and so the scaling's constants are those of the profile."""
+    maps = stamps()
+    card = loop.new_card(stamp_recipe(scaling={"name": "linear"}), maps, split(maps))
+    assert card.magnitude == "mag_auto"
+    y, x = np.indices((16, 16)) - 7.5
+    profile = np.exp(-(x**2 + y**2) / 8)
+    assert card.outputs[0].scaling["shift"] == pytest.approx(1 / 256, rel=1e-5)
+    assert card.outputs[0].scaling["scale"] == pytest.approx((profile / profile.sum()).std(), rel=1e-5)
+    with pytest.raises(RecipeError, match=r"data.magnitude is 'mag', but the networks see the parameters mag_auto\."):
+        loop.new_card(stamp_recipe("mag"), maps, split(maps))
+
+
+def test_training_on_stamps(tmp_path):
+    """From noise, a latent vector and a magnitude: stamps in the middle, and of exactly that magnitude."""
+    folder = loop.train(stamp_recipe(maps=400, tick_maps=200), tmp_path / "run", maps=stamps())
+    found = load(folder).sample(parameters={"mag_auto": [20.5, 21.5]}, seed=1, realisations=3)
+    assert found.shape == (2, 3, 16, 16)
+    np.testing.assert_allclose(found.sum(axis=(2, 3)), np.repeat(flux(np.array([[20.5], [21.5]])), 3, 1), rtol=1e-4)
+    middle = found[..., 6:10, 6:10].sum(axis=(2, 3)) / found.sum(axis=(2, 3))
+    assert middle.min() > 2 * 16 / 256
+    assert np.ptp(found, axis=1).max() > 0

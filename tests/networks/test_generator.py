@@ -3,6 +3,7 @@ import pytest
 
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
+from higan.networks.layers import Position
 from higan.painting.painter import receptive_radius
 from tests import backends, tiny
 
@@ -23,6 +24,8 @@ def arguments(config, shape, n=2, n_inputs=1, n_parameters=2, seed=0):
         for level in range(config.levels):
             coarse = [cells >> level for cells in shape]
             found.append(rng.normal(size=(n, *coarse, config.noise_channels)).astype("float32"))
+    if config.latent:
+        found.append(rng.normal(size=(n, config.latent)).astype("float32"))
     return found
 
 
@@ -152,6 +155,41 @@ def test_without_noise_there_are_no_noise_inputs():
     assert [x.name for x in model.inputs] == ["fields"]
     values = arguments(config, (8, 8), n_parameters=0)
     np.testing.assert_array_equal(call(model, values), call(model, values))
+
+
+@pytest.mark.parametrize("n_parameters", [0, 2])
+def test_a_latent_vector_changes_all_of_a_map(n_parameters):
+    config, model = build(n_parameters=n_parameters, latent=3)
+    assert [x.name for x in model.inputs][-1] == "latent"
+    values = arguments(config, (16, 16), n_parameters=n_parameters)
+    before = call(model, values)
+    values[-1] = values[-1] + 1
+    assert (np.abs(call(model, values) - before) > 1e-6).mean() > 0.99
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_a_centred_generator_knows_where_the_middle_is(ndim):
+    """Uniform input gives a map that looks alike from its middle along each axis and differs from there outwards."""
+    shape = [16, 16, 8][:ndim]
+    config, model = build(ndim, centred=True, n_parameters=0)
+    out = call(model, [np.full_like(x, 0.3) for x in arguments(config, shape, n_parameters=0)])
+    assert out.shape == (2, *shape, 1) and out.std() > 1e-3
+    _, plain = build(ndim, n_parameters=0)
+    assert call(plain, [np.full_like(x, 0.3) for x in arguments(config, shape, n_parameters=0)]).std() < 1e-6
+
+
+def test_positions():
+    """Coordinates from the middle, between cells where their number is even, and Gaussians of the radius."""
+    layer = Position()
+    for n in (7, 8):
+        found = backends.host(layer(np.zeros((2, n, n + 1, 3), "float32")))
+        assert found.shape == (2, n, n + 1, 9) == layer.compute_output_shape((2, n, n + 1, 3))
+        y, x = np.arange(n) - (n - 1) / 2, np.arange(n + 1) - n / 2
+        np.testing.assert_allclose(found[1, :, 2, 3], y / 8, atol=1e-6)
+        np.testing.assert_allclose(found[0, 3, :, 4], x / 8, atol=1e-6)
+        squared = y[:, None] ** 2 + x**2
+        for i, width in enumerate((2, 4, 8, 16)):
+            np.testing.assert_allclose(found[0, ..., 5 + i], np.exp(-squared / 2 / width**2), rtol=1e-5)
 
 
 def test_there_is_no_random_layer_and_no_state():

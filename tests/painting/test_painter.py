@@ -4,6 +4,7 @@ import pytest
 from higan.mapset import Parameter
 from higan.networks.config import GeneratorConfig
 from higan.painting.painter import Painter, receptive_radius, weight_names
+from higan.photometry import flux
 from tests import backends, tiny
 
 
@@ -57,6 +58,20 @@ def test_several_fields(inputs, outputs):
     # Each channel has its own scaling.
     swapped = painter.paint_host(fields[..., ::-1], theta, noise)
     assert len(inputs) == 1 or np.abs(swapped - painted).max() > 0.01
+
+
+def test_painted_maps_have_the_flux_of_their_magnitude():
+    painter = tiny.painter()
+    painter.card = painter.card.model_copy(update={"magnitude": "T_MEAN"})
+    theta = np.array([[1.5, 18.0], [2.0, 21.0]], "float32")
+    painter.outputs = [type(painter.outputs[0])(shift=0.5, scale=0.2, lower=0.0)]
+    fields = 0.3 * np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype("float32")
+    noise = painter.noise((8, 8), seed=1, rows=[0, 1])
+    painted = painter.paint_host(fields, theta, noise)
+    np.testing.assert_allclose(painted.sum(axis=(1, 2, 3)), flux(theta[:, 1]), rtol=1e-5)
+    np.testing.assert_allclose(backends.host(painter.paint(fields, theta, noise)), painted, rtol=1e-3, atol=1e-3)
+    painter.outputs = [type(painter.outputs[0])(shift=-9.0, scale=0.2, lower=0.0)]
+    assert not painter.paint_host(fields, theta, noise).any()
 
 
 def test_no_parameters_and_no_noise():

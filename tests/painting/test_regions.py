@@ -48,6 +48,15 @@ def test_tiles_are_the_whole(painters, ndim, shape, tiles, periodic):
         np.testing.assert_allclose(tiled, whole, atol=TOLERANCE)
 
 
+def test_a_centred_map_is_painted_whole():
+    """It has one middle, whatever tiles are asked for, and its sides meet as in training."""
+    painter = tiny.painter(widths=[4, 6], centred=True, latent=3)
+    whole = paint(painter, (16, 16))
+    assert whole.std() > 0.1
+    for options in ({"tile": 4}, {"periodic": False}):
+        np.testing.assert_array_equal(paint(painter, (16, 16), **options), whole)
+
+
 def test_tiles_without_a_margin_would_not_be(painters, monkeypatch):
     """The test above can fail: with a receptive radius of 0 the seams show."""
     painter = tiny.painter(widths=[4, 6, 8])
