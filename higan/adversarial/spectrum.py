@@ -14,7 +14,7 @@ from higan.adversarial.objectives import crps
 from higan.validation.power_spectrum import bin_weights, taper
 
 FULL = 0.1  # of R - 1: from there on power is punished at full strength
-EMPTY = 0.1  # of the mean power over groups; a group with less is measured by this much of it
+EMPTY = 0.1  # of the mean power over groups, or of generated power; true power that is less is taken for this much
 
 
 def spectral_loss(fake: Any, real: Any, window: str | None = None, group: int | None = None) -> Any:
@@ -118,8 +118,9 @@ def mode_score(first: Any, second: Any, real: Any, window: str | None = None) ->
     -------
     scalar tensor
         ½ (|f1 - f| + |f2 - f|) - ½ |f1 - f2| of every complex mode, over the root of the true maps' mean power in its
-        bin. The mean of a map counts as one bin more, measured as the modes of largest scale are. It is 0 where the
-        condition tells everything, and sqrt(π) / (2 sqrt(2)) = 0.63 of a Gaussian field where it tells nothing.
+        bin, or of a tenth of the generated power where that is more: next to empty maps all else would be small. The
+        mean of a map counts as one bin more, measured as the modes of largest scale are. It is 0 where the condition
+        tells everything, and sqrt(π) / (2 sqrt(2)) = 0.63 of a Gaussian field where it tells nothing.
 
     References
     ----------
@@ -136,7 +137,8 @@ def mode_score(first: Any, second: Any, real: Any, window: str | None = None) ->
     sums, (first, second, real) = zip(*transforms, strict=True)
     score = 0.5 * (_modulus(first - real) + _modulus(second - real) - _modulus(first - second))
     score = _binned(ops.mean(score, axis=0), shape)
-    root = ops.sqrt(_binned(ops.mean(_squared(real), axis=0), shape))
+    power, generated = (_binned(ops.mean(_squared(modes), axis=0), shape) for modes in (real, first))
+    root = ops.sqrt(ops.maximum(power, ops.stop_gradient(EMPTY * generated)))
     score = ops.concatenate([ops.mean(crps(*sums), axis=0)[None], score])
     return ops.mean(quotient(score, ops.concatenate([root[:1], root]), 1e-6))
 

@@ -60,3 +60,5 @@ def test_scatter_should_be_where_the_truth_has_it():
 def test_octaves_of_empty_maps():
     empty = np.zeros((2, 8, 8, 1), np.float32)
     assert float(octave_crps(empty, empty, empty)) == 0
+    full = noise(1, side=8)
+    assert 1 < float(octave_crps(full, full, 1e-5 * noise(2, side=8))) < 3.1

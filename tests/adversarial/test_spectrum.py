@@ -98,6 +98,14 @@ def test_every_scale_should_scatter_as_the_truth():
     assert scores[1] < 0.9 * scores[0] and scores[1] < 0.8 * scores[2]
 
 
+def test_mode_score_of_nearly_empty_maps():
+    """Neither a truth without power nor a generator without it makes much more of a mode than itself."""
+    rng = np.random.default_rng(10)
+    full, faint = rng.normal(size=(4, 8, 8, 1)).astype("float32"), 1e-5 * rng.normal(size=(4, 8, 8, 1))
+    for fake, real in ((full, faint.astype("float32")), (faint.astype("float32"), full)):
+        assert float(mode_score(fake, fake, real)) < 4
+
+
 def test_mode_score_of_empty_maps():
     empty = np.zeros((2, 8, 8, 1), np.float32)
     assert float(mode_score(empty, empty, empty)) == 0
