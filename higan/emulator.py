@@ -18,7 +18,7 @@ import numpy as np
 
 from higan.checkpoint import CARD, Card, ParameterCard, find_checkpoint
 from higan.errors import CheckpointError, MapSetError, ParameterError
-from higan.mapset import MapSet
+from higan.mapset import MapSet, outside
 from higan.painting.painter import Painter, receptive_radius
 from higan.painting.regions import check_count, paint_maps
 
@@ -97,7 +97,7 @@ class Emulator:
             One map (*shape), or several (n, *shape), in the units of `card.inputs`; any size. Left out for a checkpoint
             without inputs, which draws as many maps as `rows` or the longest of the parameters has entries.
         parameters : mapping of str to float or array, shape (n,)
-            Every parameter of the card, in its units.
+            Every parameter of the card, in its units; :func:`higan.sources.tables.read_parameters` reads a catalogue's.
         seed : int
             The same seed, inputs and rows give the same maps, whatever the batches and tiles.
         realisations : int, optional
@@ -144,10 +144,10 @@ class Emulator:
             raise MapSetError(f"rows has {len(rows)} entries for {n} maps. Give one a map.")
         draws = 1 if realisations is None else int(realisations)
         for p, values in zip(self.card.parameters, theta.T, strict=True):
-            outside = values[_outside(values, p)]
-            if outside.size:
+            beyond = values[outside(values, p)]
+            if beyond.size:
                 warnings.warn(
-                    f"{self._leaves_range(p, outside)}: what is painted there is extrapolated.",
+                    f"{self._leaves_range(p, beyond)}: what is painted there is extrapolated.",
                     ExtrapolationWarning,
                     stacklevel=2,
                 )
@@ -255,7 +255,7 @@ class Emulator:
                 ) from error
             bad = ~np.isfinite(values)
             if not allow_extrapolation:
-                bad |= _outside(values, p)
+                bad |= outside(values, p)
             if bad.any():
                 raise ParameterError(
                     f"{self._leaves_range(p, values[bad])}. Stay inside, or allow extrapolation explicitly."
@@ -265,7 +265,7 @@ class Emulator:
 
     def extrapolates(self, parameters: np.ndarray) -> bool:
         """Whether any of `parameters` (n, n_par), in the card's order, is outside the trained range."""
-        return any(_outside(values, p).any() for values, p in zip(parameters.T, self.card.parameters, strict=True))
+        return any(outside(values, p).any() for values, p in zip(parameters.T, self.card.parameters, strict=True))
 
     def check_mapset(self, maps: MapSet) -> None:
         """Refuse a map set whose fields, units, cell size, slab thickness or dimensions differ from the card's."""
@@ -356,12 +356,6 @@ def check_seed(seed: Any) -> None:
     """Refuse what is no seed of the noise."""
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
         raise ParameterError(f"seed must be a whole number from 0 to 2^64 - 1, received {seed!r}.")
-
-
-def _outside(values: np.ndarray, p: ParameterCard) -> np.ndarray:
-    # A range read back from float32 may miss its own ends by a rounding.
-    slack = 1e-6 * (p.upper - p.lower)
-    return (values < p.lower - slack) | (values > p.upper + slack)
 
 
 def _brief(value: Any) -> str:

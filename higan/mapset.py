@@ -49,6 +49,19 @@ class Parameter:
     upper: float = np.inf
 
 
+def outside(values: np.ndarray, parameter: Any) -> np.ndarray:
+    """Which of `values` are out of the range, lower to upper, of `parameter`; NaN is not.
+
+    Examples
+    --------
+    >>> outside(np.array([0.7, 1.0]), Parameter("SIGMA_8", "", 0.7, 0.9)).tolist()
+    [False, True]
+    """
+    # A range read back from float32 may miss its own ends by a rounding.
+    slack = 1e-6 * (parameter.upper - parameter.lower)
+    return (values < parameter.lower - slack) | (values > parameter.upper + slack)
+
+
 @dataclasses.dataclass(frozen=True)
 class Geometry:
     """Where the cells of a map lie.

@@ -26,10 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MAPSET.h5|MAPS.npy",
         help="the input maps; left out for a checkpoint that paints from parameters alone",
     )
-    parser.add_argument("--output", required=True, type=Path, metavar="OUT.h5", help="the map set to write")
+    parser.add_argument(
+        "--output",
+        required=True,
+        type=Path,
+        metavar="OUT.h5|OUT.fits",
+        help="the map set to write, or an image cube of one field with its parameters as a table",
+    )
     parser.add_argument("--seed", required=True, type=int, help="of the noise: same seed, same maps")
     parser.add_argument(
-        "--parameters", metavar="NAME=VALUE,…", help="for maps in a .npy file, or without --input; one set for all"
+        "--parameters",
+        metavar="NAME=VALUE,…|TABLE",
+        help="for maps in a .npy file, or without --input; one set for all. Without --input also a catalogue (FITS, "
+        "CSV, ECSV, HDF5) with a column a parameter: one map a row",
     )
     parser.add_argument("--realisations", type=int, default=1, metavar="R", help="of each map (default 1)")
     parser.add_argument("--batch-size", type=int, metavar="B", help="maps at a time (default: by their size)")
@@ -44,20 +53,29 @@ def run(arguments: argparse.Namespace) -> None:
     from higan.errors import ParameterError
     from higan.mapset import MapSet
     from higan.mapset_writer import check_output
+    from higan.painting.fits_cube import check_cube, write_cube
 
     check_output(arguments.output, arguments.overwrite)
     for name, value in (("--realisations", arguments.realisations), ("--batch-size", arguments.batch_size)):
         if value is not None and value < 1:
             raise ParameterError(f"{name} must be at least 1, received {value}.")
     folder = find_checkpoint(arguments.checkpoint)
+    card = load_card(folder)
     if arguments.input is None:
-        maps = _from_nothing(load_card(folder), parse_parameters(arguments.parameters))
+        maps = _from_nothing(card, arguments.parameters or "", arguments.allow_extrapolation)
     elif arguments.input.suffix in (".npy", ".npz"):
-        maps = _from_npy(arguments.input, load_card(folder), parse_parameters(arguments.parameters))
+        maps = _from_npy(arguments.input, card, parse_parameters(arguments.parameters))
     elif arguments.parameters is not None:
         raise ParameterError("--parameters goes with a .npy file: a map set brings its own. Leave it out.")
     else:
         maps = MapSet.open(arguments.input)
+    path = arguments.output
+    cube = path.suffix.lower() == ".fits"
+    if cube:
+        # Painted as a map set beside it, which can be taken up again.
+        path = path.with_name(f".{path.name}.h5")
+        fields = [item.field for item in card.outputs]
+        check_cube(arguments.output, fields, len(maps) * arguments.realisations, maps.shape[: card.ndim])
 
     from higan.cli.backend import import_backend
 
@@ -66,18 +84,23 @@ def run(arguments: argparse.Namespace) -> None:
     from higan.painting.stream import paint_to_file
 
     emulator = load(folder)
-    with _resumable(arguments.output):
+    with _resumable(path):
         paint_to_file(
             emulator,
             maps,
-            arguments.output,
+            path,
             seed=arguments.seed,
             realisations=arguments.realisations,
             batch_size=arguments.batch_size,
             periodic=False if arguments.no_periodic else None,
             allow_extrapolation=arguments.allow_extrapolation,
-            overwrite=arguments.overwrite,
+            overwrite=arguments.overwrite or cube,
         )
+        if cube:
+            try:
+                write_cube(MapSet.open(path), arguments.output, overwrite=arguments.overwrite)
+            finally:
+                path.unlink()
     print(f"{arguments.output}: {len(maps) * arguments.realisations} maps")
 
 
@@ -120,21 +143,30 @@ def parse_parameters(text: str | None) -> dict[str, float]:
             values[name.strip()] = float(value)
         except ValueError:
             raise ParameterError(
-                f"--parameters: cannot read {piece!r}; write NAME=VALUE,NAME=VALUE with each name once."
+                f"--parameters: cannot read {piece!r}; write NAME=VALUE,NAME=VALUE with each name once, or, without "
+                "--input, the name of a table."
             ) from None
     return values
 
 
-def _from_nothing(card: Card, parameters: dict[str, float]) -> MapSet:
-    """One map of the card's shape for a checkpoint without inputs; its field is never read."""
+def _from_nothing(card: Card, parameters: str, allow_extrapolation: bool) -> MapSet:
+    """Maps of the card's shape, one a set of parameters, for a checkpoint without inputs; their field is never read."""
     import numpy as np
 
-    from higan.errors import MapSetError
+    from higan.errors import MapSetError, ParameterError
+    from higan.sources.tables import is_table, read_parameters
 
     if card.inputs:
         names = ", ".join(item.field for item in card.inputs)
         raise MapSetError(f"{card.name} paints on {names}: give such maps with --input.")
-    return _map_set(card, card.outputs[0], np.broadcast_to(np.float32(0), (1, *card.shape)), parameters)
+    if not is_table(parameters):
+        table = _one_set(card, parse_parameters(parameters))
+    elif card.parameters:
+        columns = read_parameters(parameters, card.parameters, allow_extrapolation=allow_extrapolation)
+        table = np.stack(list(columns.values()), axis=1)
+    else:
+        raise ParameterError(f"{card.name} takes no parameters: leave out --parameters.")
+    return _map_set(card, card.outputs[0], np.broadcast_to(np.float32(0), (len(table), *card.shape)), table)
 
 
 def _from_npy(path: Path, card: Card, parameters: dict[str, float]) -> MapSet:
@@ -155,16 +187,14 @@ def _from_npy(path: Path, card: Card, parameters: dict[str, float]) -> MapSet:
         raise MapSetError(f"{path} holds a single number, but {card.name} takes maps of {card.ndim} dimensions.")
     if array.ndim == card.ndim:
         array = array[None]
-    return _map_set(card, card.inputs[0], array, parameters, path)
+    return _map_set(card, card.inputs[0], array, _one_set(card, parameters), path)
 
 
-def _map_set(
-    card: Card, described: FieldCard, array: np.ndarray, parameters: dict[str, float], path: Path | None = None
-) -> MapSet:
+def _one_set(card: Card, parameters: dict[str, float]) -> np.ndarray:
+    """A set of parameters as (1, n_par), in the card's order."""
     import numpy as np
 
     from higan.errors import ParameterError
-    from higan.mapset import Field, Geometry, MapSet, Parameter
 
     known = [p.name for p in card.parameters]
     if sorted(parameters) != sorted(known):
@@ -172,11 +202,22 @@ def _map_set(
             f"--parameters gives {', '.join(sorted(parameters)) or 'nothing'}; {card.name} takes exactly "
             f"{', '.join(known) or 'none'}."
         )
+    return np.array([[parameters[name] for name in known]])
+
+
+def _map_set(
+    card: Card, described: FieldCard, array: np.ndarray, parameters: np.ndarray, path: Path | None = None
+) -> MapSet:
+    """Maps with the card's geometry and one set of parameters for all, (1, n_par), or one a map, (n, n_par)."""
+    import numpy as np
+
+    from higan.mapset import Field, Geometry, MapSet, Parameter
+
     return MapSet(
         {described.field: Field(array, described.units, described.long_name)},
-        [[parameters[name] for name in known]],
+        parameters,
         [Parameter(p.name, p.units, p.lower, p.upper) for p in card.parameters],
-        np.zeros(len(array), dtype=np.int32),
+        np.arange(len(array)) % len(parameters),
         Geometry(
             ndim=card.ndim,
             periodic=card.periodic,
