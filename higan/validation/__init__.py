@@ -10,6 +10,7 @@
     minkowski.py       Minkowski functionals of excursion sets
     extrema.py         peaks and minima by height
     column_density.py  column-density distribution of HI
+    galaxy_shapes.py   shapes of galaxies on stamps; magnitudes and sizes beside those asked for
     voids.py           void size function
     scattering.py      scattering coefficients and their Fréchet distance
     covariance.py      covariance of P(k) among maps of the same parameters

@@ -112,6 +112,7 @@ def compare(
         thickness=truth.geometry.thickness,
         redshift=truth.geometry.redshift,
         large_scale_k=large_scale_k,
+        kind=truth.geometry.kind,
     )
     families = [cls(setting) for cls in statistics()]
     counts = np.bincount(index, minlength=len(bright))

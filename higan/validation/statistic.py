@@ -78,6 +78,8 @@ class Setting:
     redshift : float, optional
     large_scale_k : float
         Up to where large-scale correlations are averaged, in 1 / `length_units`.
+    kind : str
+        Of the geometry, as of :class:`higan.mapset.Geometry`.
     """
 
     shape: tuple[int, ...]
@@ -92,6 +94,7 @@ class Setting:
     thickness: float | None = None
     redshift: float | None = None
     large_scale_k: float = 0.3
+    kind: str = "box"
 
 
 class Statistic:
