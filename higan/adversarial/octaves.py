@@ -7,6 +7,7 @@ from typing import Any
 from keras import ops
 
 from higan.adversarial.objectives import crps
+from higan.adversarial.spectrum import quotient
 
 
 def octave_crps(first: Any, second: Any, real: Any) -> Any:
@@ -49,15 +50,20 @@ def octave_crps(first: Any, second: Any, real: Any) -> Any:
         scatter = ops.maximum(ops.std(parts[2], axis=axes), ops.stop_gradient(ops.std(parts[0], axis=axes) / 3))
         score = ops.mean(crps(*parts), axis=axes)
         # A scale without scatter, as of a batch of empty maps, says nothing.
-        scores.append(ops.where(scatter > 1e-6, score / ops.maximum(scatter, 1e-6), 0.0))
+        scores.append(quotient(score, scatter, 1e-6))
     return ops.mean(ops.stack(scores))
+
+
+def block_means(maps: Any, side: int) -> Any:
+    """Means of blocks of `side` cells along each axis of (n, *shape, c)."""
+    return ops.average_pool(maps, side, strides=side, data_format="channels_last")
 
 
 def _octaves(maps: Any) -> list[Any]:
     """What means of blocks differ by from those of twice the side, from cells upwards, and the last means."""
     ndim, found = len(maps.shape) - 2, []
     while all(n % 2 == 0 for n in maps.shape[1:-1]):
-        means = ops.average_pool(maps, 2, strides=2, data_format="channels_last")
+        means = block_means(maps, 2)
         repeated = means
         for axis in range(1, ndim + 1):
             repeated = ops.repeat(repeated, 2, axis=axis)

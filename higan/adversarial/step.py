@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from higan.adversarial.objectives import Loss, Objective, crps, unit_norm_penalty, zero_centred_penalty
-from higan.adversarial.octaves import octave_crps
+from higan.adversarial.octaves import block_means, octave_crps
 from higan.adversarial.one_point import one_point_crps
 from higan.adversarial.spectrum import mean_power, mode_score, quotient, spectral_crps, spectral_loss, surplus
 from higan.scaling import Linear, Scaling
@@ -281,7 +281,7 @@ class Step:
             if side == 1:
                 fake, target = raw, _by_channel(self._target, config.outputs, maps)
             else:
-                fake, target = (_by_channel(_forward, config.outputs, _blocks(x, side)) for x in (generated, true))
+                fake, target = (_by_channel(_forward, config.outputs, block_means(x, side)) for x in (generated, true))
             if config.pixel == "crps":
                 losses.append(ops.mean(crps(*_halves(fake), target)))
             else:
@@ -394,11 +394,6 @@ def _forward(scaling: Scaling, x: Any) -> Any:
 
 def _restore(scaling: Scaling, y: Any) -> Any:
     return scaling.restore(y, ops)
-
-
-def _blocks(maps: Any, side: int) -> Any:
-    """Means of blocks of `side` cells along each axis."""
-    return ops.average_pool(maps, side, strides=side, data_format="channels_last")
 
 
 def _halves(maps: Any) -> tuple[Any, Any]:
