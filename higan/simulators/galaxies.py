@@ -89,7 +89,7 @@ class Galaxies:
         if self.catalog is None:
             return radius, Parameter("mag_auto", "mag", 20.0, 23.5), Parameter("zphot", "", 0.05, 2.5)
         redshift = _catalogue(self.catalog).redshift
-        known = () if redshift is None else (Parameter("zphot", "", 0.0, float(np.ceil(redshift.max()))),)
+        known = () if redshift is None else (Parameter("zphot", "", 0.0, float(np.ceil(np.nanmax(redshift)))),)
         return radius, Parameter("mag_auto", "mag", 15.0, 30.0), *known
 
     def shape(self) -> tuple[int, ...]:

@@ -188,6 +188,13 @@ def test_images_through_the_telescope(tmp_path, redshifts):
         np.testing.assert_allclose(stamp, truth, atol=0.02 * truth.max())
 
 
+def test_a_galaxy_without_a_redshift_is_left_out_alone(tmp_path):
+    path = real_catalogue(tmp_path, redshifts=True)
+    fits_table(new=True)[1:].write(tmp_path / "real_fits.fits", overwrite=True)
+    maps = MapSet.open(simulate("galaxies", output=tmp_path / "out.h5", catalog=str(path), psf_fwhm=0.15))
+    assert len(maps) == 1 and maps.parameters[0, 2] == 0.9
+
+
 def test_galaxies_that_do_not_fit_are_left_out(tmp_path, capsys):
     """One is far too large, one's fit failed."""
     table = fits_table(new=True)
