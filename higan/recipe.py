@@ -153,6 +153,9 @@ class TrainingConfig(_Table):
     ----------
     maps : int
         Maps seen in all.
+    initial : str, optional
+        The folder of another run, whose networks (and scalings) this training starts from: crops first, then whole
+        boxes; many cheap simulations first, then a few dear ones.
     batch_size : int
     maps_per_simulation : int
         Maps of each simulation in a batch.
@@ -176,6 +179,7 @@ class TrainingConfig(_Table):
     """
 
     maps: int = Field(ge=1)
+    initial: str | None = None
     batch_size: int = Field(default=16, ge=1)
     maps_per_simulation: int = Field(default=1, ge=1)
     crop: int | None = Field(default=None, ge=1)

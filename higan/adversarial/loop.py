@@ -26,7 +26,15 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from higan import scaling
 from higan.adversarial.batches import Batches, prefetch
 from higan.adversarial.monitor import Monitor
-from higan.checkpoint import Card, FieldCard, ParameterCard, library_versions, replace_hdf5, save_checkpoint
+from higan.checkpoint import (
+    Card,
+    FieldCard,
+    ParameterCard,
+    library_versions,
+    load_card,
+    replace_hdf5,
+    save_checkpoint,
+)
 from higan.errors import MapSetError, OutputError, RecipeError, TrainingError
 from higan.mapset import MapSet, Parameter
 from higan.photometry import UnitFlux
@@ -76,6 +84,9 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
     parts = _limit(split(maps, recipe.data.fractions, recipe.seed), recipe.data.simulations)
     rows = maps.rows_of(parts.train)
     card = new_card(recipe, maps, parts)
+    initial = None if recipe.training.initial is None else Path(recipe.training.initial)
+    if initial is not None:
+        card = _scaled_as(card, initial)
 
     # Networks: two to train, one in float32 that carries the averaged weights.
     from higan.adversarial.objectives import objective
@@ -151,6 +162,8 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
     first, best, hours = 0, math.inf, 0.0
     if resume and (run / STATE).exists():
         state, first, best, hours = _load_state(run / STATE, state, step_function.backend)
+    elif initial is not None:
+        state = _initial_weights(initial / STATE, state, step_function.backend)
     size = recipe.training.batch_size
     last = math.ceil(recipe.training.maps / size)
     tick = max(1, recipe.training.tick_maps // size)
@@ -210,8 +223,8 @@ def open_maps(recipe: Recipe) -> MapSet:
 
     source, how = recipe.data.source, recipe.data.simulate
     if how is not None and isinstance(source, str) and not Path(source).exists():
+        from higan.cuts import slabs
         from higan.simulators import simulate
-        from higan.slabs import slabs
 
         simulator, thickness, options = _simulation(how)
         target = Path(source)
@@ -350,6 +363,24 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
     )
 
 
+def _scaled_as(card: Card, initial: Path) -> Card:
+    """`card` with the scalings of the run whose networks it starts from: its weights are of fields scaled so."""
+    before = load_card(initial / "checkpoint")
+
+    def seen(card: Card) -> dict[str, Any]:
+        names = {kind: [item.field for item in getattr(card, kind)] for kind in ("inputs", "outputs")}
+        return {"network": card.network, **names, "parameters": card.parameters, "magnitude": card.magnitude}
+
+    now, then = seen(card), seen(before)
+    for what, value in now.items():
+        if value != then[what]:
+            raise RecipeError(
+                f"training.initial, {initial}, was trained with other {what} than this recipe asks for. Give a run "
+                "with the same, or leave training.initial out."
+            )
+    return card.model_copy(update={"inputs": before.inputs, "outputs": before.outputs})
+
+
 def _check(run: Path, recipe: Recipe, resume: bool) -> None:
     """Refuse a run's folder that is taken, or that this recipe cannot resume."""
     if resume:
@@ -452,6 +483,23 @@ def _load_state(path: Path, like: Any, backend: Any) -> tuple[Any, int, float, f
     except (OSError, KeyError) as error:
         raise TrainingError(f"{path} cannot be read ({error}): the state is damaged. Train anew.") from error
     return backend.to_device(state), *scalars
+
+
+def _initial_weights(path: Path, state: Any, backend: Any) -> Any:
+    """`state` with the networks of another run's; the discriminator starts anew where that run had none."""
+    new = backend.to_host(state)
+    try:
+        with h5py.File(path, "r") as file:
+            for name in ("generator", "discriminator"):
+                if name in file and name in new:
+                    new[name] = [file[f"{name}/{i:04d}"][()] for i in range(len(new[name]))]
+    except (OSError, KeyError) as error:
+        raise TrainingError(f"{path} cannot be read ({error}). Set training.initial to a run's folder.") from error
+    if [w.shape for name in sorted(new) for w in new[name]] != [
+        w.shape for name, arrays in sorted(state.items()) for w in arrays
+    ]:
+        raise TrainingError(f"{path} holds networks of other shapes. Take its [discriminator], too, into the recipe.")
+    return backend.to_device({**new, "average": new["generator"]})
 
 
 def _trackers(recipe: Recipe, run: Path, maps: int, resume: bool) -> Trackers:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 VERBS = {
     "simulate": "make a map set with a simulator",
     "slabs": "cut 2D slabs from a 3D map set",
+    "cubes": "cut smaller cubes from a 3D map set",
     "train": "train a generator by a recipe",
     "sample": "paint maps with a checkpoint",
     "validate": "compare a checkpoint or generated maps with the truth",

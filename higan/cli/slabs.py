@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    parser.add_argument("boxes", metavar="BOXES.h5", help="a 3D map set")
-    parser.add_argument("--output", required=True, metavar="SLABS.h5", help="the 2D map set to write")
     parser.add_argument(
         "--thickness-cells",
         type=int,
@@ -16,23 +16,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="cells that a slab is deep (default: %(default)s)",
     )
+    add_cut_arguments(parser, "SLABS.h5", "the 2D map set to write")
+
+
+def add_cut_arguments(parser: argparse.ArgumentParser, output: str, what: str) -> None:
+    """Arguments of all verbs that cut boxes."""
+    parser.add_argument("boxes", metavar="BOXES.h5", help="a 3D map set")
+    parser.add_argument("--output", required=True, metavar=output, help=what)
     parser.add_argument("--fields", metavar="A,B", help="fields to take, with commas between (default: all)")
     parser.add_argument("--compression", choices=["gzip", "lzf"], help="HDF5 filter")
     parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Cut the slabs."""
-    from higan.mapset import MapSet
-    from higan.slabs import slabs
+    from higan.cuts import slabs
 
-    path = slabs(
+    run_cut(slabs, arguments.thickness_cells, arguments)
+
+
+def run_cut(cut: Callable[..., Path], cells: int, arguments: argparse.Namespace) -> None:
+    """Cut as the arguments of :func:`add_cut_arguments` say, and show what came out."""
+    from higan.mapset import MapSet
+
+    path = cut(
         MapSet.open(arguments.boxes),
         arguments.output,
-        arguments.thickness_cells,
+        cells,
         fields=arguments.fields.split(",") if arguments.fields else None,
         overwrite=arguments.overwrite,
         compression=arguments.compression,
     )
     print(MapSet.open(path))
-    return 0

@@ -10,7 +10,7 @@ from higan.adversarial.monitor import Monitor
 from higan.checkpoint import load_card
 from higan.cli import main
 from higan.emulator import load
-from higan.errors import MapSetError, RecipeError, TrainingError
+from higan.errors import CheckpointError, MapSetError, RecipeError, TrainingError
 from higan.mapset import Field, Geometry, MapSet, Parameter
 from higan.photometry import flux
 from higan.recipe import ScalingConfig, validate_recipe
@@ -301,6 +301,38 @@ def test_a_wandb_that_fails_never_stops_a_training(tmp_path, monkeypatch):
     messages = [str(item.message) for item in caught if "tracked" in str(item.message)]
     assert messages == ["wandb is no longer tracked: ConnectionError: no network"]
     assert (folder / "card.json").exists() and len(log(tmp_path / "run")) == 2
+
+
+def test_a_training_that_starts_from_another(tmp_path):
+    """Whole maps, others than the crops before: the same weights, scalings and (nearly) no step yet."""
+    first, second = tmp_path / "crops", tmp_path / "whole"
+    crops = {"maps": 8, "tick_maps": 8, "crop": 8}
+    loop.train(tiny.recipe(training=crops, validation={"select": "last"}), first, maps=tiny.maps())
+    still = {"maps": 4, "initial": str(first), "learning_rate": 1e-30}
+    recipe = tiny.recipe(training=still, validation={"select": "last"})
+    folder = loop.train(recipe, second, maps=tiny.maps(seed=1))
+    for name in ("generator", "discriminator"):
+        before, after = (weights(run / "state.h5", name) for run in (first, second))
+        assert before.keys() == after.keys() and all(np.array_equal(before[key], after[key]) for key in before)
+    assert load_card(folder).outputs == load_card(first / "checkpoint").outputs
+    assert load_card(folder).training["maps_seen"] == 4
+    whole = weights(folder / "generator.weights.h5")
+    assert sorted(map(np.sum, whole.values())) == sorted(map(np.sum, weights(first / "state.h5", "generator").values()))
+
+
+def test_what_a_training_cannot_start_from(tmp_path):
+    loop.train(tiny.recipe(**ALONE, training={"maps": 4}), tmp_path / "run", maps=tiny.maps())
+    start = {"training": {"maps": 4, "initial": str(tmp_path / "run")}}
+    other = tiny.recipe(**ALONE, **start, generator={"widths": [4, 12]})
+    with pytest.raises(RecipeError, match="was trained with other network than this recipe asks for"):
+        loop.train(other, tmp_path / "new", maps=tiny.maps())
+    (tmp_path / "run" / "state.h5").unlink()
+    with pytest.raises(TrainingError, match=r"Set training\.initial to a run's folder"):
+        loop.train(tiny.recipe(**ALONE, **start), tmp_path / "new", maps=tiny.maps())
+    with pytest.raises(CheckpointError, match="Give a checkpoint folder"):
+        nowhere = {"training": {"maps": 4, "initial": str(tmp_path / "nowhere")}}
+        loop.train(tiny.recipe(**ALONE, **nowhere), tmp_path / "new", maps=tiny.maps())
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("ndim", [1, 3])

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from higan.cli import main
+from higan.cuts import cubes, slabs
 from higan.errors import MapSetError
 from higan.mapset import Field, Geometry, MapSet
-from higan.slabs import slabs
 from tests.test_mapset import example
 
 
@@ -51,6 +51,35 @@ def test_a_slab_of_one_cell_is_the_slice(tmp_path, boxes):
     np.testing.assert_array_equal(maps.read("density", [8 + 5])[0], boxes.read("density", [0])[0][:, 5])
 
 
+def test_cubes(tmp_path, boxes, capsys):
+    output = tmp_path / "cubes.h5"
+    assert main(["cubes", str(boxes.path), "--output", str(output), "--side-cells", "4"]) == 0
+    assert "24 maps of 4 x 4 x 4" in capsys.readouterr().out
+    maps = MapSet.open(output)
+    assert maps.simulation.tolist() == [0] * 8 + [1] * 8 + [2] * 8
+    assert (maps.geometry.box_size, maps.cell_size, maps.geometry.periodic) == (8.0, 2.0, False)
+    np.testing.assert_array_equal(maps.extra["split"], boxes.extra["split"])
+    places = np.ndindex(2, 2, 2)
+    for row, (i, j, k) in enumerate(places):
+        box = boxes.read("density", [1])[0]
+        expected = box[4 * i : 4 * i + 4, 4 * j : 4 * j + 4, 4 * k : 4 * k + 4]
+        np.testing.assert_array_equal(maps.read("density", [8 + row])[0], expected)
+
+
+def test_a_cube_of_the_whole_box_is_the_box(tmp_path, boxes):
+    maps = MapSet.open(cubes(boxes, tmp_path / "cubes.h5", 8, fields=["density"]))
+    assert list(maps.fields) == ["density"] and maps.geometry.periodic and len(maps) == 3
+    np.testing.assert_array_equal(maps.read("density"), boxes.read("density"))
+
+
+def test_cubes_that_do_not_fill_the_box(tmp_path, boxes):
+    with pytest.raises(MapSetError, match=r"^Cubes of 3 cells do not fill an axis of 8. Take a side of 1, 2, 4, 8.$"):
+        cubes(boxes, tmp_path / "cubes.h5", 3)
+    with pytest.raises(MapSetError, match="cubes are cut from cubic boxes"):
+        cubes(example(), tmp_path / "cubes.h5", 2)
+    assert [item.name for item in tmp_path.iterdir()] == ["boxes.h5"]
+
+
 def test_generated_boxes_keep_their_source(tmp_path):
     maps = example(n_sim=1, per_sim=2, shape=(4, 4, 4), extra={"source_row": [7, 7], "realisation": [0, 1]})
     cut = MapSet.open(slabs(maps, tmp_path / "slabs.h5", 2))
@@ -74,9 +103,9 @@ def test_wrong_arguments(tmp_path, boxes, capsys, arguments, message):
 
 def test_only_cubes(tmp_path):
     flat = example()
-    with pytest.raises(MapSetError, match="slabs are cut from cubes"):
+    with pytest.raises(MapSetError, match="slabs are cut from cubic boxes"):
         slabs(flat, tmp_path / "slabs.h5")
-    with pytest.raises(MapSetError, match="slabs are cut from cubes"):
+    with pytest.raises(MapSetError, match="slabs are cut from cubic boxes"):
         slabs(example(shape=(8, 8, 4)), tmp_path / "slabs.h5")
 
 
