@@ -45,6 +45,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="MAPSET.h5",
         help="the maps it was trained on, to see whether it memorised them (default: those in TRUTH.h5, if any)",
     )
+    parser.add_argument(
+        "--classifier", action="store_true", help="train a classifier to tell generated maps from true ones (minutes)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier report in the folder")
 
 
@@ -84,6 +87,7 @@ def assess(models: list[str], arguments: argparse.Namespace) -> None:
         split=arguments.split,
         baseline_fields=arguments.baseline_field,
         training=None if arguments.training is None else MapSet.open(arguments.training),
+        classifier=arguments.classifier,
         overwrite=arguments.overwrite,
     )
     comparison.show()

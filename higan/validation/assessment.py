@@ -15,7 +15,7 @@ from higan.mapset import SPLITS, MapSet
 from higan.split import training_rows
 from higan.validation.baselines import Baselines
 from higan.validation.checks import check_models
-from higan.validation.comparison import compare
+from higan.validation.comparison import check_maps, compare
 from higan.validation.models import Model, from_baseline, from_emulator, from_map_set
 from higan.validation.report import check_folder, write_report
 from higan.validation.results import Comparison
@@ -40,6 +40,7 @@ def validate(
     split: str = "test",
     baseline_fields: Sequence[str] = (),
     training: MapSet | None = None,
+    classifier: bool = False,
     overwrite: bool = False,
 ) -> Comparison:
     """Compare an emulator, or maps it made, with the truth, and write the report.
@@ -69,6 +70,9 @@ def validate(
     training : MapSet, optional
         The maps that the model was trained on, for recovery and memorisation
         (:func:`higan.validation.checks.check_models`); the truth itself where it has training simulations.
+    classifier : bool
+        Train a classifier to tell the first realisations from true maps (:mod:`higan.validation.classifier`), which
+        takes minutes.
     overwrite : bool
 
     Returns
@@ -102,6 +106,7 @@ def validate(
         split=split,
         baseline_fields=baseline_fields,
         training=training,
+        classifier=classifier,
         overwrite=overwrite,
     )
 
@@ -119,6 +124,7 @@ def compare_models(
     split: str = "test",
     baseline_fields: Sequence[str] = (),
     training: MapSet | None = None,
+    classifier: bool = False,
     overwrite: bool = False,
 ) -> Comparison:
     """Compare several emulators or generated map sets with one truth, and write one report.
@@ -133,6 +139,8 @@ def compare_models(
     check_folder(output_dir, overwrite)
     if realisations < 1:
         raise ParameterError(f"realisations must be at least 1, received {realisations}.")
+    if classifier and any(isinstance(model, MapSet) for model in models.values()):
+        raise ParameterError("A classifier takes a checkpoint's discriminator: give checkpoints, not painted maps.")
     if not 0 <= seed < 2**63:
         raise ParameterError(f"seed must be a whole number from 0 to 2^63 - 1, received {seed}.")
     rows = rows_of_split(truth, split)
@@ -180,10 +188,26 @@ def compare_models(
             entries[name.replace("_", " ")] = from_baseline(fitted, name, truth, seed=seed)
     comparison = compare(truth, entries, field, rows=rows, input=input, seed=seed)
     checks = check_models(comparison, single, truth, rows, training, seed)
+    if classifier:
+        for name, model in models.items():
+            checks[name]["classifier"] = _classified(model, single[name], truth, rows, seed)
     comparison = dataclasses.replace(comparison, checks=checks)
     title = f"{', '.join(models)} beside the truth"
     write_report(comparison, output_dir, title=title, notes=notes, overview=len(models) > 1, overwrite=overwrite)
     return comparison
+
+
+def _classified(model: Any, single: Model, truth: MapSet, rows: np.ndarray, seed: int) -> dict[str, Any]:
+    from higan.validation.classifier import classify
+
+    painted = check_maps(single.maps(rows), (len(rows), *truth.shape), model.card.name, rows)[:, 0]
+    found = classify(model, painted, truth, rows, seed=seed)
+    return {
+        "accuracy of a classifier": found.accuracy,
+        "its 95 % interval": {"from": found.low, "to": found.high},
+        "maps judged": found.maps,
+        "epochs": found.epochs,
+    }
 
 
 def rows_of_split(truth: MapSet, split: str = "test") -> np.ndarray:

@@ -147,6 +147,7 @@ def test_bad_words(tmp_path, capsys, map_set, generated, checkpoint):
     refused(capsys, tmp_path, ["validate", "no-such-checkpoint", truth], "no-such-checkpoint")
     refused(capsys, tmp_path, ["validate", painted, truth, "--realisations", "0"], "at least 1")
     refused(capsys, tmp_path, ["validate", painted, truth, "--seed", "-1"], "seed must be")
+    refused(capsys, tmp_path, ["validate", painted, truth, "--classifier"], "give checkpoints, not painted maps")
     refused(capsys, tmp_path, ["validate", painted, truth, "--field", "galaxies"], "no field 'galaxies'")
     refused(capsys, tmp_path, ["validate", painted, truth, "--baselines", truth], "not a file of baselines")
     not_hdf5 = tmp_path / "notes.h5"
@@ -217,3 +218,16 @@ def test_a_field_of_the_truth_as_baseline(tmp_path, generated, map_set):
     model = metrics(out)["models"]["by hand"]
     assert model["baseline"] and model["facts"] == {"field": "twice as bright"}
     assert model["numbers"]["mean_abs_R_minus_1"]["value"] == pytest.approx(3, rel=1e-5)
+
+
+def test_a_classifier_when_asked_for(tmp_path, checkpoint, map_set, no_figures, monkeypatch):
+    monkeypatch.setattr("higan.validation.classifier.PATIENCE", 1)
+    out = tmp_path / "report"
+    assert (
+        main(["validate", str(checkpoint), str(map_set.path), "--output", str(out), "--split", "all", "--classifier"])
+        == 0
+    )
+    found = metrics(out)["checks"]["tiny"]["classifier"]
+    assert found["accuracy of a classifier"] > 0.9  # the network was not trained
+    assert found["its 95 % interval"]["to"] == 1 and found["maps judged"] == 16
+    assert "accuracy of a classifier" in (out / "report.html").read_text()

@@ -1,0 +1,228 @@
+"""Classifier two-sample test: can a network that is trained to tell generated maps from true ones do it?
+
+It has the discriminator's architecture, is trained until it gets no better, and judges maps of simulations that it
+never saw. Half of its answers are right where generated maps cannot be told from true ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from higan.errors import MapSetError
+from higan.mapset import MapSet
+from higan.photometry import flux
+from higan.progress import progress
+
+if TYPE_CHECKING:
+    import keras
+
+    from higan.emulator import Emulator
+
+SHARES = (
+    0.6,
+    0.75,
+)  # of the simulations: to train on, and up to the second to choose the weights by; the rest is judged
+FEWEST = 8  # simulations
+PATIENCE = 6  # epochs without a better loss, after which the classifier has converged
+RESAMPLES = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification:
+    """What a classifier could tell; made by :func:`classify`.
+
+    Parameters
+    ----------
+    accuracy : float
+        Share of right answers, of true and generated maps together: 0.5 where it cannot tell.
+    low, high : float
+        Ends of the central 95 % of the bootstrap over simulations.
+    maps : int
+        Judged, true and generated.
+    epochs : int
+        That it was trained for.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    maps: int
+    epochs: int
+
+
+def classify(
+    emulator: Emulator,
+    generated: np.ndarray,
+    truth: MapSet,
+    rows: np.ndarray,
+    *,
+    seed: int = 1,
+    epochs: int = 100,
+    batch_size: int = 32,
+    learning_rate: float = 5e-4,
+) -> Classification:
+    """Train a classifier on generated and true maps of the same conditions, and count its right answers on others.
+
+    Parameters
+    ----------
+    emulator : Emulator
+        That painted `generated`: its card says what a discriminator sees, how it is scaled, and which symmetries hold.
+    generated : ndarray, shape (n, *shape)
+        Of its first output, in physical units.
+    truth : MapSet
+    rows : ndarray of int, shape (n,)
+        Of the truth, one for each generated map.
+    seed : int
+        Of weights, batches and the parting of the simulations.
+    epochs : int
+        At most.
+    batch_size : int
+        Pairs of a true and a generated map.
+    learning_rate : float
+
+    Returns
+    -------
+    Classification
+
+    Raises
+    ------
+    MapSetError
+        If there are fewer than eight simulations.
+
+    References
+    ----------
+    Lopez-Paz & Oquab 2017, ICLR, 1610.06545, section 3.
+
+    Examples
+    --------
+    >>> maps = from_emulator(emulator, truth, seed=1).maps(rows)  # doctest: +SKIP
+    >>> classify(emulator, maps, truth, rows).accuracy  # doctest: +SKIP
+    0.61
+    """
+    import keras
+
+    simulations, place = np.unique(truth.simulation[rows], return_inverse=True)
+    n = len(simulations)
+    if n < FEWEST:
+        raise MapSetError(
+            f"{n} simulations are too few to train a classifier on some and judge others: give {FEWEST} or more."
+        )
+    rng = np.random.default_rng(seed)
+    share = rng.permutation(n)[place] / n
+    training, choosing, judged = (
+        np.flatnonzero((low <= share) & (share < high)) for low, high in ((0, SHARES[0]), SHARES, (SHARES[1], 1))
+    )
+    pairs = _Pairs(emulator, generated, truth, rows)
+    model = _classifier(emulator, seed)
+    model.compile(keras.optimizers.Adam(learning_rate), keras.losses.BinaryCrossentropy(from_logits=True))
+    with progress("training a classifier", epochs, unit="epochs") as advance:
+        history = model.fit(
+            _augmented(pairs, training, batch_size, seed),
+            validation_data=pairs(choosing),
+            epochs=epochs,
+            shuffle=False,  # it is drawn anew each epoch
+            verbose=0,
+            callbacks=[
+                keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE, restore_best_weights=True),
+                keras.callbacks.LambdaCallback(
+                    on_epoch_end=lambda _, losses: advance(1, f"loss {losses['loss']:.3f}, {losses['val_loss']:.3f}")
+                ),
+            ],
+        )
+    inputs, labels = pairs(judged)
+    right = ((model.predict(inputs, verbose=0)[:, 0] > 0) == (labels > 0.5)).reshape(2, -1).mean(axis=0)
+    groups = np.unique(place[judged], return_inverse=True)[1]
+    sums, sizes = np.bincount(groups, right), np.bincount(groups)
+    draws = rng.integers(len(sizes), size=(RESAMPLES, len(sizes)))
+    low, high = np.percentile(sums[draws].sum(axis=1) / sizes[draws].sum(axis=1), (2.5, 97.5))
+    return Classification(float(right.mean()), float(low), float(high), 2 * len(right), len(history.epoch))
+
+
+class _Pairs:
+    """True and generated maps as the discriminator of a training sees them."""
+
+    def __init__(self, emulator: Emulator, generated: np.ndarray, truth: MapSet, rows: np.ndarray):
+        card, painter = emulator.card, emulator.painter
+        theta = truth.parameters[truth.simulation[rows]]
+        columns = [truth.parameter_names.index(p.name) for p in card.parameters]
+        unit = np.ones((len(rows), *(1,) * card.ndim))
+        if card.magnitude:
+            unit *= flux(theta[:, truth.parameter_names.index(card.magnitude)]).reshape(unit.shape)
+        scale = painter.outputs[0].forward
+        maps = (truth.read(card.outputs[0].field, rows), generated)
+        self.maps = [scale(values / unit).astype(np.float32)[..., None] for values in maps]
+        fields = [s.forward(truth.read(i.field, rows)) for i, s in zip(card.inputs, painter.inputs, strict=True)]
+        self.fields = np.stack(fields, axis=-1).astype(np.float32) if fields else None
+        self.parameters = painter.scale_parameters(theta[:, columns]).astype(np.float32) if columns else None
+        self.symmetries = tuple(card.recipe.get("data", {}).get("symmetries", ()))
+
+    def __call__(self, index: np.ndarray, rng: np.random.Generator | None = None) -> tuple[list[np.ndarray], Any]:
+        """Inputs, the true maps before the generated ones, and labels: 1 for true; moved at random where `rng` is."""
+        stacks = [values[index] for values in (*self.maps, *([] if self.fields is None else [self.fields]))]
+        if rng is not None:
+            from higan.adversarial.batches import Symmetry
+
+            moves = [Symmetry.draw(rng, stacks[0].shape[1:-1], self.symmetries) for _ in index]
+            stacks = [_moved(values, moves) for values in stacks]
+        inputs = [np.concatenate(stacks[:2])]
+        for condition in (*stacks[2:], *([] if self.parameters is None else [self.parameters[index]])):
+            inputs.append(np.concatenate([condition, condition]))
+        return inputs, np.repeat(np.array([1.0, 0.0], np.float32), len(index))
+
+
+def _moved(values: np.ndarray, moves: Any) -> np.ndarray:
+    """Each map (*shape, channels) moved, all of its channels alike."""
+    return np.stack(
+        [
+            np.stack([move(one[..., i]) for i in range(one.shape[-1])], axis=-1)
+            for one, move in zip(values, moves, strict=True)
+        ]
+    )
+
+
+def _classifier(emulator: Emulator, seed: int) -> keras.Model:
+    """The discriminator of the card's recipe, its logits averaged over patches and resolutions."""
+    import keras
+
+    from higan.networks.config import DiscriminatorConfig
+    from higan.networks.discriminator import build_discriminator
+
+    card = emulator.card
+    network = build_discriminator(
+        DiscriminatorConfig.model_validate(card.recipe.get("discriminator", {})),
+        ndim=card.ndim,
+        n_inputs=len(card.inputs),
+        n_outputs=1,
+        n_parameters=len(card.parameters),
+        seed=seed,
+        centred=card.network.centred,
+    )
+    axes = tuple(range(1, card.ndim + 1))
+    means = [keras.ops.mean(logits, axis=axes) for logits in network.outputs]
+    return keras.Model(network.inputs, means[0] if len(means) == 1 else keras.layers.Average()(means))
+
+
+def _augmented(pairs: _Pairs, index: np.ndarray, batch_size: int, seed: int) -> Any:
+    """Shuffled, moved batches for Keras."""
+    import keras
+
+    class Batches(keras.utils.PyDataset):
+        epoch = 0
+
+        @property
+        def num_batches(self) -> int:
+            return -(-len(index) // batch_size)
+
+        def __getitem__(self, number: int) -> tuple[Any, Any]:
+            order = np.random.default_rng([seed, self.epoch]).permutation(index)
+            some = order[number * batch_size : (number + 1) * batch_size]
+            inputs, labels = pairs(some, np.random.default_rng([seed, self.epoch, number]))
+            return tuple(inputs), labels
+
+        def on_epoch_end(self) -> None:
+            self.epoch += 1
+
+    return Batches()
