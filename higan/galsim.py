@@ -1,0 +1,252 @@
+"""Galaxies for GalSim, drawn by a checkpoint of galaxy stamps, in Python and in GalSim's configuration files.
+
+>>> import galsim
+>>> from higan.galsim import HiganGalaxy
+>>> rng = galsim.BaseDeviate(1)
+>>> galaxy = HiganGalaxy(flux_radius=5.0, mag_auto=22.5, zphot=0.7, rng=rng)  # doctest: +SKIP
+>>> seen = galsim.Convolve(galaxy.shear(g1=0.02), galsim.Kolmogorov(fwhm=0.7))  # doctest: +SKIP
+>>> image = seen.drawImage(scale=0.2)  # doctest: +SKIP
+
+In YAML the parameters are fields like any other::
+
+    modules:
+        - higan.galsim
+    gal:
+        type: HiganGalaxy
+        flux_radius: { type: Random, min: 3, max: 8 }
+        mag_auto: { type: Random, min: 21, max: 23 }
+        zphot: 0.7
+        shear: { type: G1G2, g1: 0.02, g2: 0 }
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from higan.errors import CheckpointError, HiganError, ParameterError
+from higan.simulators.galaxy_population import import_galsim
+from higan.sources.tables import read_parameters
+
+try:
+    import galsim
+except ModuleNotFoundError:
+    import_galsim()  # says what to install
+
+if TYPE_CHECKING:
+    from higan.emulator import Emulator
+
+CHECKPOINT = "cosmos-like"
+
+
+class HiganGalaxy(galsim.InterpolatedImage):
+    """A galaxy of given parameters, its shape drawn at random by a checkpoint of galaxy stamps.
+
+    It is a :class:`galsim.InterpolatedImage` of the stamp at its pixel scale, with all that GalSim does with one. Its
+    flux is the sum over the stamp, in counts per second at the zero point :data:`higan.photometry.ZERO_POINT`;
+    ``galaxy * 10 ** (0.4 * (zero_point - ZERO_POINT))`` has that of another. Pickled, it takes its stamp with it.
+
+    Parameters
+    ----------
+    **parameters : float
+        Every parameter of the checkpoint's card, in its units; for galaxies of COSMOS flux_radius (pixels of 0.03"),
+        mag_auto and zphot.
+    rng : galsim.BaseDeviate, optional
+        All randomness comes from here: the same state gives the same galaxy. One of unpredictable state where not
+        given.
+    checkpoint : str or path
+        The name of a shipped checkpoint, or a folder. It is loaded once a process.
+    gsparams : galsim.GSParams, optional
+    allow_extrapolation : bool
+        Take parameters outside the trained range; a :class:`higan.emulator.ExtrapolationWarning` names them then.
+
+    Attributes
+    ----------
+    checkpoint : str
+        The name on the card.
+    parameters : dict of str to float
+
+    Raises
+    ------
+    ParameterError
+        If a parameter is missing, misnamed or out of its range, or `rng` is none of GalSim's.
+    CheckpointError
+        If there is no such checkpoint, or it does not draw stamps of one field in arcsec from parameters alone.
+    HiganError
+        If the process was forked from one that had loaded a checkpoint already: leave drawing to the new processes, as
+        GalSim's configuration with ``nproc`` does.
+
+    Notes
+    -----
+    Stamps of ``higan simulate galaxies``, and so of checkpoints trained on them, show a galaxy through a Gaussian
+    point-spread function (PSF) of 0.075" full width at half maximum and the response of a pixel of 0.03"; both are part
+    of this profile. At its own scale it is thus drawn without a further pixel::
+
+        stamp = galaxy.drawImage(nx=64, ny=64, scale=0.03, method="no_pixel")
+
+    Through the PSF of another telescope it is drawn as any galaxy is, by a method that integrates over that one's
+    pixels. The two stay in: they widen a Kolmogorov PSF of 0.7" by 0.8 %, and a shear of the galaxy shears them too.
+    Where that matters, take them out first::
+
+        own = galsim.Convolve(galsim.Gaussian(fwhm=0.075), galsim.Pixel(0.03))
+        bare = galsim.Convolve(galaxy, galsim.Deconvolve(own))
+        image = galsim.Convolve(bare.shear(g1=0.02), psf).drawImage(scale=0.1)
+
+    Examples
+    --------
+    >>> galaxy = HiganGalaxy(flux_radius=5.0, mag_auto=22.5, zphot=0.7)  # doctest: +SKIP
+    >>> print(galaxy)  # doctest: +SKIP
+    higan.galsim.HiganGalaxy(flux_radius=5, mag_auto=22.5, zphot=0.7, checkpoint='cosmos-like')
+    """
+
+    def __init__(
+        self,
+        *,
+        rng: Any = None,
+        checkpoint: str | os.PathLike[str] = CHECKPOINT,
+        gsparams: Any = None,
+        allow_extrapolation: bool = False,
+        **parameters: float,
+    ):
+        emulator = _emulator(os.fspath(checkpoint))
+        theta, stamps = _draw(emulator, parameters, 1, rng, allow_extrapolation)
+        self._show(emulator, theta[0], stamps[0], gsparams)
+
+    @classmethod
+    def batch(
+        cls,
+        parameters: Mapping[str, Any] | str | os.PathLike[str],
+        rng: Any = None,
+        *,
+        checkpoint: str | os.PathLike[str] = CHECKPOINT,
+        gsparams: Any = None,
+        allow_extrapolation: bool = False,
+    ) -> list[HiganGalaxy]:
+        """Many galaxies at once, in less time: those that the same `rng` gives when they are drawn one by one.
+
+        They are the same to the rounding of the network. Each takes about half a megabyte: draw some hundred at a time.
+
+        Parameters
+        ----------
+        parameters : mapping of str to float or array_like, shape (n,), or path
+            Every parameter of the card; or a catalogue, that :func:`higan.sources.tables.read_parameters` reads. Of an
+            astropy table that has no further columns, ``dict(table)``.
+        rng, checkpoint, gsparams, allow_extrapolation
+            As of the class.
+
+        Returns
+        -------
+        list of HiganGalaxy, length n
+
+        Raises
+        ------
+        ParameterError
+            As of the class, or where parameters are of different lengths or the catalogue cannot be read.
+        CheckpointError
+
+        Examples
+        --------
+        >>> theta = {"flux_radius": [3.0, 5.0], "mag_auto": [21.0, 22.0], "zphot": 0.7}
+        >>> galaxies = HiganGalaxy.batch(theta, galsim.BaseDeviate(1))  # doctest: +SKIP
+        """
+        emulator = _emulator(os.fspath(checkpoint))
+        if isinstance(parameters, str | os.PathLike):
+            parameters = read_parameters(parameters, emulator.card.parameters, allow_extrapolation=allow_extrapolation)
+        elif not isinstance(parameters, Mapping):
+            raise ParameterError(
+                "parameters should be a mapping of names to numbers or the path of a catalogue, received a "
+                f"{type(parameters).__name__}."
+            )
+        n = max((np.size(values) for values in parameters.values()), default=1)
+        galaxies = []
+        for theta, stamp in zip(*_draw(emulator, parameters, n, rng, allow_extrapolation), strict=True):
+            galaxy = cls.__new__(cls)
+            galaxy._show(emulator, theta, stamp, gsparams)
+            galaxies.append(galaxy)
+        return galaxies
+
+    def _show(self, emulator: Emulator, theta: np.ndarray, stamp: np.ndarray, gsparams: Any) -> None:
+        card = emulator.card
+        super().__init__(galsim.Image(stamp.astype(np.float64), scale=card.cell_size), gsparams=gsparams)
+        self.checkpoint = card.name
+        self.parameters = {p.name: float(value) for p, value in zip(card.parameters, theta, strict=True)}
+
+    # Its repr is InterpolatedImage's, with all pixels: as GalSim expects, evaluating it gives an equal object.
+    def __str__(self) -> str:
+        given = "".join(f"{name}={value:g}, " for name, value in self.parameters.items())
+        return f"higan.galsim.HiganGalaxy({given}checkpoint={self.checkpoint!r})"
+
+
+def _emulator(checkpoint: str) -> Emulator:
+    """A checkpoint that draws stamps, loaded once a process; CheckpointError for any other."""
+    if _loading_process() != os.getpid():
+        # Without this the network would wait for threads that a fork does not copy, for ever.
+        raise HiganError(
+            "This process was forked after a checkpoint had been loaded, and its network would hang. Draw galaxies in "
+            "the new processes alone, or all of them in the first."
+        )
+    return _load(checkpoint)
+
+
+@functools.cache
+def _loading_process() -> int:
+    """The process that was the first to load a checkpoint."""
+    return os.getpid()
+
+
+@functools.cache
+def _load(checkpoint: str) -> Emulator:
+    # Here, as to import or unpickle galaxies needs no Keras.
+    from higan.emulator import load
+
+    emulator = load(checkpoint)
+    card = emulator.card
+    for fits, found in (
+        (not card.inputs, f"takes input maps ({', '.join(item.field for item in card.inputs)})"),
+        (len(card.outputs) == 1, f"paints {len(card.outputs)} fields"),
+        (card.ndim == 2 and len(card.shape) == 2 and len(set(card.shape)) == 1, f"paints maps of {card.shape} cells"),
+        (card.length_units == "arcsec", f"has cells in {card.length_units}"),
+    ):
+        if not fits:
+            raise CheckpointError(
+                f"{card.name} {found}: it draws no galaxies for GalSim. Give a checkpoint that draws square stamps of "
+                "one field, in arcsec, from parameters alone."
+            )
+    return emulator
+
+
+def _draw(
+    emulator: Emulator, parameters: Mapping[str, Any], n: int, rng: Any, allow_extrapolation: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Parameters (n, n_par) and stamps (n, ny, nx) of `n` galaxies."""
+    theta = emulator.check_parameters(parameters, n, allow_extrapolation=allow_extrapolation)
+    if rng is None:
+        rng = galsim.BaseDeviate()
+    elif not isinstance(rng, galsim.BaseDeviate):
+        raise ParameterError(f"rng should be a galsim.BaseDeviate, received {rng!r}.")
+    # A galaxy's row, of 63 bits, is its randomness, under one seed: so batches hold what single galaxies are.
+    rows = [rng.raw() << 31 | rng.raw() >> 1 for _ in range(n)]
+    stamps = emulator.sample(parameters=parameters, seed=0, rows=rows, allow_extrapolation=allow_extrapolation)
+    return theta, stamps
+
+
+def _build(config: Any, base: Any, ignore: list[str], gsparams: Any, logger: Any) -> tuple[HiganGalaxy, bool]:
+    """The galaxy of a field of GalSim's configuration, and that the next object needs another."""
+    get = galsim.config
+    checkpoint = get.ParseValue(config, "checkpoint", base, str)[0] if "checkpoint" in config else CHECKPOINT
+    given, _ = get.GetAllParams(
+        config,
+        base,
+        req={p.name: float for p in _emulator(checkpoint).card.parameters},
+        opt={"checkpoint": str, "allow_extrapolation": bool},
+        ignore=[*ignore, "flux"],  # GalSim sets it afterwards
+    )
+    rng = get.GetRNG(config, base, logger, "HiganGalaxy")
+    return HiganGalaxy(rng=rng, gsparams=galsim.GSParams(**gsparams) if gsparams else None, **given), False
+
+
+galsim.config.RegisterObjectType("HiganGalaxy", _build)
