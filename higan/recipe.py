@@ -146,6 +146,23 @@ class ObjectiveConfig(_Table):
         return self
 
 
+class ObservationConfig(_Table):
+    """How the discriminator sees maps, true and generated alike; painted maps are as they were before.
+
+    What a telescope cannot see the generator then need not get right (Lanusse et al. 2021, 2008.03833, section 3.2).
+
+    Attributes
+    ----------
+    psf : {"acs"}, optional
+        A point-spread function for stamps in pixels of 0.03" (:func:`higan.photometry.acs_kernel`).
+    noise : float
+        Standard deviation of Gaussian noise in a cell, in the output's unit.
+    """
+
+    psf: Literal["acs"] | None = None
+    noise: float = Field(default=0.0, ge=0)
+
+
 class TrainingConfig(_Table):
     """How long and how fast.
 
@@ -260,6 +277,7 @@ class Recipe(_Table):
     generator: GeneratorConfig = GeneratorConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
     objective: ObjectiveConfig = ObjectiveConfig()
+    observation: ObservationConfig = ObservationConfig()
     training: TrainingConfig
     validation: ValidationConfig = ValidationConfig()
     tracking: TrackingConfig = TrackingConfig()

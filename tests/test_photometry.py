@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from higan.photometry import PIXEL, ZERO_POINT, UnitFlux, flux, measure
+from higan.photometry import PIXEL, PSF_FWHM, SKY_NOISE, ZERO_POINT, UnitFlux, acs_kernel, flux, measure, observe
 
 galsim = pytest.importorskip("galsim", reason="GalSim is not installed: pip install 'higan[simulate]'")
 
@@ -42,8 +42,39 @@ def test_shapes_and_stamps_without_light():
 def test_unit_flux():
     maps = np.random.default_rng(1).uniform(size=(5, 4, 4)).astype("float32")
     magnitudes = np.array([20.0, 21.0, 22.0, 23.0, 24.0])
-    view = UnitFlux(maps, magnitudes)
+    view = UnitFlux(maps, flux(magnitudes))
     assert view.shape == maps.shape and view.dtype == np.float32
     for index in (slice(1, 4), np.array([0, 3])):
         np.testing.assert_allclose(view[index] * flux(magnitudes[index])[:, None, None], maps[index], rtol=1e-6)
     assert flux(ZERO_POINT - 2.5) == pytest.approx(10)
+
+
+# -- the telescope -------------------------------------------------------------------------------------------
+
+
+def test_the_kernel_is_galsim_s():
+    """The same aperture and blur drawn by GalSim, without a pixel."""
+    galsim = pytest.importorskip("galsim")
+    blur = galsim.Gaussian(fwhm=np.sqrt(0.093**2 - PSF_FWHM**2))
+    psf = galsim.Convolve(galsim.Airy(lam=814, diam=2.4, obscuration=0.33), blur)
+    image = psf.drawImage(nx=31, ny=31, scale=PIXEL, method="no_pixel").array
+    np.testing.assert_allclose(acs_kernel(), image / image.sum(), atol=3e-3 * image.max() / image.sum())
+    np.testing.assert_allclose(acs_kernel(), acs_kernel().T, atol=1e-12)
+    np.testing.assert_allclose(acs_kernel(), acs_kernel()[::-1], atol=1e-12)
+
+
+def test_the_noise_of_the_sky():
+    stamps = np.zeros((40, 64, 64), "float32")
+    seen = observe(stamps, np.random.default_rng(1))
+    assert seen.dtype == np.float32 and seen.std() == pytest.approx(SKY_NOISE, rel=0.01)
+    assert abs(np.mean(seen[:, 1:] * seen[:, :-1])) < 0.01 * SKY_NOISE**2
+    np.testing.assert_array_equal(seen, observe(stamps, np.random.default_rng(1)))
+    assert observe(stamps, np.random.default_rng(1), noise=0.0).max() == 0
+
+
+def test_a_galaxy_grows_and_keeps_its_flux():
+    y, x = np.indices((64, 64)) - 31.5
+    stamp = np.exp(-(y**2 + x**2) / 2 / 3.0**2)
+    seen = observe(stamp)
+    assert seen.sum() == pytest.approx(stamp.sum(), rel=1e-3)
+    assert 1.05 < measure(seen)["flux_radius"] / measure(stamp)["flux_radius"] < 1.3

@@ -17,7 +17,7 @@ from higan.noise import generator_noise
 from higan.scaling import Scaling
 
 Batch = dict[str, Any]
-_ORDER, _AUGMENT = 1, 2  # streams of the generator, beside one another for one seed
+_ORDER, _AUGMENT, _SKY = 1, 2, 3  # streams of the generator, beside one another for one seed
 
 
 class Batches:
@@ -46,6 +46,8 @@ class Batches:
         Train on random cubes of this side instead of whole maps; an epoch takes as many of a map as fill it.
     context : int
         Cells that fields and noise extend beyond a crop on every side. Both are multiples of the generator's stride.
+    flux : array, shape (n_sim,), optional
+        What the maps of each simulation were divided by, where the discriminator sees them with the noise of the sky.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class Batches:
         realisations: int = 1,
         crop: int | None = None,
         context: int = 0,
+        flux: np.ndarray | None = None,
     ):
+        self.flux = flux
         self.maps, self.crop, self.context = maps, crop, context
         self.shape = tuple(maps.shape[: maps.geometry.ndim]) if crop is None else (crop,) * maps.geometry.ndim
         self.extent = tuple(n + 2 * context for n in self.shape)
@@ -87,7 +91,7 @@ class Batches:
             )
 
     def __call__(self, step: int) -> Batch:
-        """The batch of one step: maps, fields, parameters, noise (a list) and interpolation, all float32."""
+        """The batch of one step: maps, fields, parameters, noise (a list), interpolation, sky, flux, all float32."""
         first = step * self.batch_size
         rows = self._rows(first)
         rng = self._rng(_AUGMENT, step)
@@ -104,6 +108,10 @@ class Batches:
             batch["fields"] = self._scaled(self.inputs, rows, moves, corners)
         if self.parameters.shape[1]:
             batch["parameters"] = self.parameters[self.maps.simulation[rows]]
+        if self.flux is not None:
+            shape = (2 * len(rows), *self.shape, len(self.outputs))
+            batch["sky"] = self._rng(_SKY, step).standard_normal(shape, dtype=np.float32)
+            batch["flux"] = self.flux[self.maps.simulation[rows]].astype(np.float32)
         if self.network is not None and self.network.random:
             batch["noise"] = generator_noise(
                 self.network,

@@ -37,7 +37,7 @@ from higan.checkpoint import (
 )
 from higan.errors import MapSetError, OutputError, RecipeError, TrainingError
 from higan.mapset import MapSet, Parameter
-from higan.photometry import UnitFlux
+from higan.photometry import PIXEL, UnitFlux, acs_kernel, flux
 from higan.progress import progress
 from higan.recipe import Recipe, validate_recipe
 from higan.split import Split, split
@@ -81,6 +81,7 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
 
     # The maps, their split by simulation, and scalings fitted on the training simulations alone.
     maps = select_parameters(open_maps(recipe) if maps is None else maps, recipe)
+    _check_observation(maps, recipe)
     parts = _limit(split(maps, recipe.data.fractions, recipe.seed), recipe.data.simulations)
     rows = maps.rows_of(parts.train)
     card = new_card(recipe, maps, parts)
@@ -123,6 +124,8 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
         mode_weight=recipe.objective.mode_weight,
         octave_weight=recipe.objective.octave_weight,
         one_point_weight=recipe.objective.one_point_weight,
+        kernel=acs_kernel() if recipe.observation.psf == "acs" else None,
+        noise=recipe.observation.noise,
         shape=tuple(maps.shape) if recipe.training.crop is None else (recipe.training.crop,) * card.ndim,
         window=maps.geometry.window if recipe.training.crop is None else CROPPED,
         context=recipe.training.context,
@@ -151,6 +154,7 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
         realisations=config.realisations,
         crop=recipe.training.crop,
         context=recipe.training.context,
+        flux=_flux(maps, recipe) if recipe.observation.noise else None,
     )
     monitor = Monitor(maps, parts.validation, recipe.validation.maps_per_simulation, averaged, recipe.seed)
     if recipe.validation.select.endswith("_log") and not monitor.logarithmic:
@@ -289,20 +293,27 @@ def select_parameters(maps: MapSet, recipe: Recipe) -> MapSet:
 
 def _unit_flux(maps: MapSet, recipe: Recipe) -> MapSet:
     """`maps` as the networks see them: outputs of unit flux where a parameter is their magnitude."""
+    if recipe.data.magnitude is None:
+        return maps
+    fluxes = _flux(maps, recipe)[maps.simulation]
+    outputs = {
+        name: dataclasses.replace(maps.field(name), array=UnitFlux(maps.field(name).array, fluxes))
+        for name in recipe.data.outputs
+    }
+    return maps.with_fields({**maps.fields, **outputs})
+
+
+def _flux(maps: MapSet, recipe: Recipe) -> np.ndarray:
+    """What the maps of each simulation are divided by for the networks; 1 where no parameter is their magnitude."""
     name = recipe.data.magnitude
     if name is None:
-        return maps
+        return np.ones(maps.n_sim)
     if name not in maps.parameter_names:
         raise RecipeError(
             f"data.magnitude is {name!r}, but the networks see the parameters "
             f"{', '.join(maps.parameter_names) or 'none'}. Name one of these, or leave it out."
         )
-    magnitudes = maps.parameters[maps.simulation, maps.parameter_names.index(name)]
-    outputs = {
-        name: dataclasses.replace(maps.field(name), array=UnitFlux(maps.field(name).array, magnitudes))
-        for name in recipe.data.outputs
-    }
-    return maps.with_fields({**maps.fields, **outputs})
+    return flux(maps.parameters[:, maps.parameter_names.index(name)])
 
 
 def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
@@ -398,6 +409,17 @@ def _check(run: Path, recipe: Recipe, resume: bool) -> None:
             )
     elif (run / RECIPE).exists():
         raise TrainingError(f"{run} holds a training already. Add --resume to go on, or choose another --output.")
+
+
+def _check_observation(maps: MapSet, recipe: Recipe) -> None:
+    """Refuse a telescope for maps that it cannot be pointed at."""
+    if recipe.observation.psf and (
+        maps.geometry.length_units != "arcsec" or abs(maps.cell_size - PIXEL) > 1e-3 * PIXEL
+    ):
+        raise RecipeError(
+            f"observation.psf is of pixels of {PIXEL} arcsec, but {maps.name} has cells of {maps.cell_size:g} "
+            f"{maps.geometry.length_units}. Leave it out."
+        )
 
 
 def _begin(run: Path, recipe: Recipe) -> None:

@@ -61,6 +61,10 @@ class StepConfig:
         Of the score of one-point distributions (:func:`higan.adversarial.one_point.one_point_crps`); with "crps".
     shape : tuple of int
         Of the maps, for these means.
+    kernel : array, optional
+        What maps are convolved with, in physical units, before the discriminator sees them; of odd sides.
+    noise : float
+        Standard deviation of the noise that is added to them then, in the output's unit.
     window : str, optional
         Of the spectral loss, for maps that are not periodic.
     context : int
@@ -93,6 +97,8 @@ class StepConfig:
     octave_weight: float = 0.0
     one_point_weight: float = 0.0
     shape: tuple[int, ...] = ()
+    kernel: np.ndarray | None = None
+    noise: float = 0.0
     window: str | None = None
     context: int = 0
     maps_per_simulation: int = 1
@@ -186,7 +192,9 @@ class Step:
             Must not be used afterwards (its memory may be).
         batch : mapping
             maps (batch, *shape, c), fields, parameters and noise (a list), all scaled float32 numpy arrays. Noise of
-            several realisations follows upon that of the first, along the batch.
+            several realisations follows upon that of the first, along the batch. Where maps are observed, sky
+            (2 batch, *shape, c), standard normal, for true and then for generated maps, and flux (batch,), what the
+            maps were divided by.
         step : int
             Number of the step, from 0.
         learning_rates : (float, float)
@@ -241,14 +249,14 @@ class Step:
                 if config.mean_power_weight:
                     kept["mean_power"], parts["surplus"], loss = self._mean_power(state, chosen, scalars[3])
                     total = total + config.mean_power_weight * loss
-                fake = fake[: batch["maps"].shape[0]]
+                real, fake = self._observed(batch["maps"], fake[: batch["maps"].shape[0]], batch)
                 if config.objective is not None:
-                    logits = self._discriminate(state["discriminator"], batch["maps"], fake, batch)
+                    logits = self._discriminate(state["discriminator"], real, fake, batch)
                     parts["generator"] = _over_scales(config.objective.generator, logits)
                     total = total + parts["generator"]
-                return total, (fake, parts, kept)
+                return total, (real, fake, parts, kept)
 
-            (_, (fake, losses, kept)), gradients = value_and_grad(generator_loss)(state["generator"])
+            (_, (real, fake, losses, kept)), gradients = value_and_grad(generator_loss)(state["generator"])
             new = adam(state, "generator", gradients, scalars[0], config.beta1, scalars[3])
             new["average"] = [
                 scalars[2] * a + (1.0 - scalars[2]) * w for a, w in zip(state["average"], new["generator"], strict=True)
@@ -259,12 +267,12 @@ class Step:
             fake = ops.stop_gradient(fake)
 
             def discriminator_loss(weights: Sequence[Any]) -> tuple[Any, Any]:
-                logits = self._discriminate(weights, batch["maps"], fake, batch)
+                logits = self._discriminate(weights, real, fake, batch)
                 assert config.objective is not None
                 value = _over_scales(config.objective.discriminator, logits)
                 if not penalised:
                     return value, (value, {})
-                penalty, parts = self._penalties(weights, fake, batch)
+                penalty, parts = self._penalties(weights, real, fake, batch)
                 return value + config.penalty_every * penalty, (value, parts)
 
             (_, (value, parts)), gradients = value_and_grad(discriminator_loss)(state["discriminator"])
@@ -329,6 +337,20 @@ class Step:
         inputs = condition + list(batch.get("noise", []))
         return self._inner(self.generator.stateless_call(list(weights), [], inputs)[0])
 
+    def _observed(self, real: Any, fake: Any, batch: Mapping[str, Any]) -> tuple[Any, Any]:
+        """True and generated maps, scaled, through the telescope and with its noise, where they are observed."""
+        config, n = self.config, real.shape[0]
+        if config.kernel is None and not config.noise:
+            return real, fake
+        maps = _by_channel(_restore, config.outputs, ops.concatenate([real, fake]))
+        if config.kernel is not None:
+            maps = _convolved(maps, config.kernel)
+        if config.noise:
+            flux = ops.reshape(batch["flux"], (n, *(1,) * (len(maps.shape) - 1)))
+            maps = maps + config.noise * batch["sky"] / ops.concatenate([flux, flux])
+        maps = _by_channel(_forward, config.outputs, maps)
+        return maps[:n], maps[n:]
+
     def _inner(self, maps: Any) -> Any:
         """`maps` without the context around them."""
         around = self.config.context
@@ -355,8 +377,10 @@ class Step:
         n = real.shape[0]
         return [(scale[:n], scale[n:]) for scale in logits]
 
-    def _penalties(self, weights: Sequence[Any], fake: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-        config, real, condition = self.config, batch["maps"], self._shown(batch)
+    def _penalties(
+        self, weights: Sequence[Any], real: Any, fake: Any, batch: Mapping[str, Any]
+    ) -> tuple[Any, dict[str, Any]]:
+        config, condition = self.config, self._shown(batch)
 
         def mean_logit(condition: Sequence[Any]) -> Callable[[Any], Any]:
             def function(maps: Any) -> Any:
@@ -375,6 +399,14 @@ class Step:
         n = real.shape[0]
         r1, r2 = zero_centred_penalty(gradient[:n]), zero_centred_penalty(gradient[n:])
         return 0.5 * config.r1 * r1 + 0.5 * config.r2 * r2, {"r1": r1, "r2": r2}
+
+
+def _convolved(maps: Any, kernel: np.ndarray) -> Any:
+    """Maps (n, *shape, c), each channel convolved with `kernel`, which the edge cuts off."""
+    # Keras correlates, as networks do: a convolution takes the kernel the other way about.
+    weights = ops.convert_to_tensor(np.flip(kernel).astype(np.float32)[..., None, None])
+    channels = [ops.conv(maps[..., i : i + 1], weights, padding="same") for i in range(maps.shape[-1])]
+    return channels[0] if len(channels) == 1 else ops.concatenate(channels, axis=-1)
 
 
 def _over_scales(loss: Loss, logits: Sequence[tuple[Any, Any]]) -> Any:

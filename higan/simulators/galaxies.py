@@ -19,7 +19,7 @@ from scipy.special import gamma, gammaincinv
 
 from higan.errors import HiganError, MapSetError
 from higan.mapset import Geometry, Parameter
-from higan.photometry import PIXEL, measure
+from higan.photometry import PIXEL, PSF_FWHM, measure
 from higan.simulators.design import Design
 from higan.simulators.galaxy_population import Population, import_galsim
 
@@ -57,7 +57,9 @@ class Galaxies:
         default=None, metadata={"help": "a GalSim COSMOS catalogue, in place of the population"}
     )
     cells: int = dataclasses.field(default=64, metadata={"help": "pixels along a side of a stamp"})
-    psf_fwhm: float = dataclasses.field(default=0.075, metadata={"help": "FWHM of the Gaussian PSF of stamps, arcsec"})
+    psf_fwhm: float = dataclasses.field(
+        default=PSF_FWHM, metadata={"help": "FWHM of the Gaussian PSF of stamps, arcsec"}
+    )
 
     name: ClassVar[str] = "GalSim"
     fields: ClassVar[dict[str, tuple[str, str]]] = {"image": ("ct / s", "counts per second in each pixel")}

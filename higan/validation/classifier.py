@@ -13,8 +13,9 @@ import numpy as np
 
 from higan.errors import MapSetError
 from higan.mapset import MapSet
-from higan.photometry import flux
+from higan.photometry import flux, observe
 from higan.progress import progress
+from higan.recipe import ObservationConfig
 
 if TYPE_CHECKING:
     import keras
@@ -69,7 +70,8 @@ def classify(
     Parameters
     ----------
     emulator : Emulator
-        That painted `generated`: its card says what a discriminator sees, how it is scaled, and which symmetries hold.
+        That painted `generated`: its card says what a discriminator sees, how it is scaled, which symmetries hold, and
+        whether both are observed by a telescope first, whose noise is another one each time a map is looked at.
     generated : ndarray, shape (n, *shape)
         Of its first output, in physical units.
     truth : MapSet
@@ -146,14 +148,17 @@ class _Pairs:
 
     def __init__(self, emulator: Emulator, generated: np.ndarray, truth: MapSet, rows: np.ndarray):
         card, painter = emulator.card, emulator.painter
+        observation = ObservationConfig.model_validate(card.recipe.get("observation", {}))
         theta = truth.parameters[truth.simulation[rows]]
         columns = [truth.parameter_names.index(p.name) for p in card.parameters]
-        unit = np.ones((len(rows), *(1,) * card.ndim))
+        self.unit = np.ones(len(rows), np.float32)
         if card.magnitude:
-            unit *= flux(theta[:, truth.parameter_names.index(card.magnitude)]).reshape(unit.shape)
-        scale = painter.outputs[0].forward
-        maps = (truth.read(card.outputs[0].field, rows), generated)
-        self.maps = [scale(values / unit).astype(np.float32)[..., None] for values in maps]
+            self.unit = flux(theta[:, truth.parameter_names.index(card.magnitude)]).astype(np.float32)
+        self.noise, self.scaling = observation.noise, painter.outputs[0]
+        maps = [truth.read(card.outputs[0].field, rows), generated]
+        if observation.psf is not None:
+            maps = [observe(values) for values in maps]
+        self.maps = [values[..., None] for values in maps]
         fields = [s.forward(truth.read(i.field, rows)) for i, s in zip(card.inputs, painter.inputs, strict=True)]
         self.fields = np.stack(fields, axis=-1).astype(np.float32) if fields else None
         self.parameters = painter.scale_parameters(theta[:, columns]).astype(np.float32) if columns else None
@@ -161,7 +166,9 @@ class _Pairs:
 
     def __call__(self, index: np.ndarray, rng: np.random.Generator | None = None) -> tuple[list[np.ndarray], Any]:
         """Inputs, the true maps before the generated ones, and labels: 1 for true; moved at random where `rng` is."""
-        stacks = [values[index] for values in (*self.maps, *([] if self.fields is None else [self.fields]))]
+        sky = np.random.default_rng(0) if rng is None else rng
+        stacks = [self._scaled(values[index], index, sky) for values in self.maps]
+        stacks += [] if self.fields is None else [self.fields[index]]
         if rng is not None:
             from higan.adversarial.batches import Symmetry
 
@@ -171,6 +178,12 @@ class _Pairs:
         for condition in (*stacks[2:], *([] if self.parameters is None else [self.parameters[index]])):
             inputs.append(np.concatenate([condition, condition]))
         return inputs, np.repeat(np.array([1.0, 0.0], np.float32), len(index))
+
+    def _scaled(self, maps: np.ndarray, index: np.ndarray, sky: np.random.Generator) -> np.ndarray:
+        if self.noise:
+            maps = maps + self.noise * sky.standard_normal(maps.shape, dtype=np.float32)
+        unit = self.unit[index].reshape(-1, *(1,) * (maps.ndim - 1))
+        return np.asarray(self.scaling.forward(maps / unit), dtype=np.float32)
 
 
 def _moved(values: np.ndarray, moves: Any) -> np.ndarray:

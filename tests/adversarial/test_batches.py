@@ -174,6 +174,18 @@ def test_latent_vectors_follow_upon_the_noise_fields():
     np.testing.assert_array_equal(alone[0], found[2])
 
 
+def test_the_sky_and_what_maps_were_divided_by():
+    maps = tiny.maps(n_sim=4)
+    make = batches(maps, batch_size=6, flux=np.array([1.0, 2.0, 3.0, 4.0]))
+    batch = make(5)
+    assert batch["sky"].shape == (12, 16, 16, 1) and batch["sky"].dtype == batch["flux"].dtype == np.float32
+    equal(batch, make(5))
+    assert np.abs(batch["sky"] - make(6)["sky"]).mean() > 0.5
+    theta = np.round(batch["parameters"], 5)
+    of = {tuple(np.round(p, 5)): i + 1.0 for i, p in enumerate(make.parameters)}
+    assert [of[tuple(p)] for p in theta] == batch["flux"].tolist()
+
+
 def test_noise_of_a_second_realisation_follows_upon_the_first():
     make, both = batches(tiny.maps()), batches(tiny.maps(), realisations=2)
     for level, noise in enumerate(both(2)["noise"]):

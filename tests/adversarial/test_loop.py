@@ -460,6 +460,16 @@ def stamp_recipe(magnitude="mag_auto", scaling=None, **training):
     return validate_recipe({**values, "training": {**values["training"], **training}})
 
 
+def test_a_discriminator_that_sees_stamps_as_a_telescope_does(tmp_path):
+    values = stamp_recipe(maps=8, tick_maps=8).model_dump(mode="json")
+    recipe = validate_recipe({**values, "observation": {"psf": "acs", "noise": 0.01}})
+    folder = loop.train(recipe, tmp_path / "run", maps=stamps())
+    line = log(tmp_path / "run")[0]
+    assert np.isfinite(line["discriminator"]) and load_card(folder).recipe["observation"]["psf"] == "acs"
+    with pytest.raises(RecipeError, match=r"psf is of pixels of 0.03 arcsec, but the map set has cells of 2 Mpc"):
+        loop.train(tiny.recipe(observation={"psf": "acs"}), tmp_path / "new", maps=tiny.maps())
+
+
 def test_stamps_are_seen_in_unit_flux():
     """All of one profile: they are alike then, and so the scaling's constants are those of the profile."""
     maps = stamps()

@@ -4,7 +4,8 @@ import pytest
 from keras import ops, tree
 
 from higan.adversarial.spectrum import mode_score
-from higan.adversarial.step import adam
+from higan.adversarial.step import Step, StepConfig, adam
+from higan.photometry import acs_kernel, observe
 from higan.scaling import Asinh, Linear
 from higan.validation.power_spectrum import power_spectrum
 from tests import backends
@@ -376,3 +377,25 @@ def test_mean_power_is_held_by_running_means():
     Q = 64 * power_spectrum(second["maps"][..., 0], 1.0)[1].mean(axis=0)
     np.testing.assert_allclose(generated[1, 1:, 0], 0.5 * 2 * P + 0.5 * Q, rtol=1e-4)
     np.testing.assert_allclose(true[1, 1:, 0], 15 / 16 * P + 1 / 16 * Q, rtol=1e-4)
+
+
+# -- as a telescope sees it ----------------------------------------------------------------------------------
+
+
+def test_maps_are_observed_as_stamps_are():
+    """In the graph as by :func:`higan.photometry.observe`, in units of each map's flux."""
+    rng = np.random.default_rng(1)
+    scaling = Asinh(shift=0.3, scale=2.0, softening=0.01)
+    config = StepConfig(objective=None, outputs=(scaling,), kernel=acs_kernel(), noise=0.5)
+    step = Step.__new__(Step)
+    step.config = config
+    maps = rng.uniform(size=(4, 40, 40, 1)).astype("float32")
+    sky, flux = rng.normal(size=maps.shape).astype("float32"), np.array([1.0, 4.0], "float32")
+    scaled = ops.convert_to_tensor(scaling.forward(maps).astype("float32"))
+    batch = {"sky": ops.convert_to_tensor(sky), "flux": ops.convert_to_tensor(flux)}
+    found = np.concatenate([backends.host(half) for half in step._observed(scaled[:2], scaled[2:], batch)])
+    seen = observe(maps[..., 0])[..., None] + 0.5 * sky / np.tile(flux, 2).reshape(-1, 1, 1, 1)
+    np.testing.assert_allclose(found, scaling.forward(seen), atol=2e-4)
+    step.config = StepConfig(objective=None, outputs=(scaling,))
+    real, fake = scaled[:2], scaled[2:]
+    assert all(a is b for a, b in zip(step._observed(real, fake, {}), (real, fake), strict=True))

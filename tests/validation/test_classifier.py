@@ -9,14 +9,15 @@ from higan.validation.classifier import classify
 from tests import tiny
 
 
-def judge(change, n_sim=40, **options):
+def judge(change, n_sim=40, observation=None, **options):
     """What a classifier makes of the truth's own law, drawn again and changed."""
     truth = tiny.maps(n_sim=n_sim, per_sim=2)
     density = truth.read("density")
     bias, mean = truth.parameters[truth.simulation].T.reshape(2, -1, 1, 1)
     noise = np.random.default_rng(9).normal(size=density.shape)
     again = np.maximum(mean * (1 + bias * density) + noise, 0).astype("float32")
-    recipe = tiny.recipe(discriminator={"widths": [4, 8], "embedding": 8}).model_dump(mode="json")
+    tables = {"discriminator": {"widths": [4, 8], "embedding": 8}, "observation": observation or {}}
+    recipe = tiny.recipe(**tables).model_dump(mode="json")
     painter = tiny.painter()
     painter.card = painter.card.model_copy(update={"recipe": recipe})
     rows = np.arange(len(truth))
@@ -37,3 +38,11 @@ def test_noise_is_told():
 def test_too_few_simulations():
     with pytest.raises(MapSetError, match=r"^5 simulations are too few to train a classifier"):
         judge(lambda maps: maps, n_sim=5)
+
+
+def test_what_the_noise_of_the_sky_hides_cannot_be_told():
+    """Generated maps have a noise that shows alone; the telescope's is ten times as large."""
+    rng = np.random.default_rng(4)
+    noisy = {"epochs": 10, "observation": {"noise": 30.0}}
+    found = judge(lambda maps: maps + 3 * rng.normal(size=maps.shape).astype("float32"), **noisy)
+    assert found.low < 0.65
