@@ -281,3 +281,27 @@ def test_without_galsim(monkeypatch):
     monkeypatch.delitem(sys.modules, "higan.galsim")
     with pytest.raises(MissingDependencyError, match=r"GalSim is not installed .*pip install 'higan\[simulate\]'"):
         importlib.import_module("higan.galsim")
+
+
+# -- shear ---------------------------------------------------------------------------------------------------
+
+
+def test_a_shear_bias_that_is_known():
+    """Re-Gaussianisation is exact where galaxies and point-spread function are Gaussian, however elliptical."""
+    y, x = np.indices((48, 48)) - 23.5
+    widths = np.random.default_rng(1).uniform(2.5, 4.0, (6, 2))
+    true = np.stack([np.exp(-(x**2 / a**2 + y**2 / b**2) / 2) for a, b in widths])
+    round_ones = np.stack([np.exp(-(x**2 + y**2) / a**2 / 2) for a, _ in widths])
+    found = module.shear_bias(true, round_ones, psf=galsim.Gaussian(fwhm=0.12), processes=2)
+    assert found.galaxies == 6 and abs(found.true[0]) < 4e-3 and abs(found.generated[0]) < 4e-3
+    assert found.difference[0] == pytest.approx(found.generated[0] - found.true[0])
+    pointlike = np.exp(-(x**2 + y**2) / 1.2**2 / 2)[None].repeat(6, axis=0) + 0.05 * round_ones  # cusps with wings
+    other = module.shear_bias(true, pointlike)
+    assert abs(other.difference[0]) > 0.01
+
+
+def test_stamps_that_do_not_pair():
+    with pytest.raises(ParameterError, match=r"shape \(2, 8, 8\) and generated ones \(3, 8, 8\)"):
+        module.shear_bias(np.ones((2, 8, 8)), np.ones((3, 8, 8)))
+    with pytest.raises(ParameterError, match="0 of 2 galaxies can be measured"):
+        module.shear_bias(np.zeros((2, 16, 16)), np.zeros((2, 16, 16)))
