@@ -48,6 +48,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classifier", action="store_true", help="train a classifier to tell generated maps from true ones (minutes)"
     )
+    parser.add_argument(
+        "--ring-test", action="store_true", help="bias of the shear measured on true and generated galaxies, by GalSim"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier report in the folder")
 
 
@@ -88,6 +91,7 @@ def assess(models: list[str], arguments: argparse.Namespace) -> None:
         baseline_fields=arguments.baseline_field,
         training=None if arguments.training is None else MapSet.open(arguments.training),
         classifier=arguments.classifier,
+        ring_test=arguments.ring_test,
         overwrite=arguments.overwrite,
     )
     comparison.show()

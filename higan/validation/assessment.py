@@ -12,6 +12,7 @@ import numpy as np
 
 from higan.errors import CheckpointError, MapSetError, ParameterError
 from higan.mapset import SPLITS, MapSet
+from higan.photometry import PIXEL
 from higan.split import training_rows
 from higan.validation.baselines import Baselines
 from higan.validation.checks import check_models
@@ -41,6 +42,7 @@ def validate(
     baseline_fields: Sequence[str] = (),
     training: MapSet | None = None,
     classifier: bool = False,
+    ring_test: bool = False,
     overwrite: bool = False,
 ) -> Comparison:
     """Compare an emulator, or maps it made, with the truth, and write the report.
@@ -73,6 +75,8 @@ def validate(
     classifier : bool
         Train a classifier to tell the first realisations from true maps (:mod:`higan.validation.classifier`), which
         takes minutes.
+    ring_test : bool
+        Measure the bias of shear on true and generated stamps of galaxies (:func:`higan.galsim.shear_bias`), by GalSim.
     overwrite : bool
 
     Returns
@@ -107,6 +111,7 @@ def validate(
         baseline_fields=baseline_fields,
         training=training,
         classifier=classifier,
+        ring_test=ring_test,
         overwrite=overwrite,
     )
 
@@ -125,6 +130,7 @@ def compare_models(
     baseline_fields: Sequence[str] = (),
     training: MapSet | None = None,
     classifier: bool = False,
+    ring_test: bool = False,
     overwrite: bool = False,
 ) -> Comparison:
     """Compare several emulators or generated map sets with one truth, and write one report.
@@ -141,6 +147,11 @@ def compare_models(
         raise ParameterError(f"realisations must be at least 1, received {realisations}.")
     if classifier and any(isinstance(model, MapSet) for model in models.values()):
         raise ParameterError("A classifier takes a checkpoint's discriminator: give checkpoints, not painted maps.")
+    if ring_test and (truth.geometry.kind != "image" or abs(truth.cell_size - PIXEL) > 1e-3 * PIXEL):
+        raise MapSetError(
+            f"A ring test is of galaxies in pixels of {PIXEL} arcsec, but {truth.name} holds maps of cells of "
+            f"{truth.cell_size:g} {truth.geometry.length_units}. Leave it out."
+        )
     if not 0 <= seed < 2**63:
         raise ParameterError(f"seed must be a whole number from 0 to 2^63 - 1, received {seed}.")
     rows = rows_of_split(truth, split)
@@ -190,23 +201,45 @@ def compare_models(
     checks = check_models(comparison, single, truth, rows, training, seed)
     if classifier:
         for name, model in models.items():
-            checks[name]["classifier"] = _classified(model, single[name], truth, rows, seed)
+            checks[name]["classifier"] = _classified(
+                model, _painted(single[name], truth, name, rows), truth, rows, seed
+            )
+    if ring_test:
+        for name, painter in single.items():
+            checks[name]["ring test"] = _sheared(_painted(painter, truth, name, rows), truth.read(field, rows), seed)
     comparison = dataclasses.replace(comparison, checks=checks)
     title = f"{', '.join(models)} beside the truth"
     write_report(comparison, output_dir, title=title, notes=notes, overview=len(models) > 1, overwrite=overwrite)
     return comparison
 
 
-def _classified(model: Any, single: Model, truth: MapSet, rows: np.ndarray, seed: int) -> dict[str, Any]:
+def _painted(single: Model, truth: MapSet, name: str, rows: np.ndarray) -> np.ndarray:
+    """The first realisation of every map."""
+    return check_maps(single.maps(rows), (len(rows), *truth.shape), name, rows)[:, 0]
+
+
+def _classified(model: Any, painted: np.ndarray, truth: MapSet, rows: np.ndarray, seed: int) -> dict[str, Any]:
     from higan.validation.classifier import classify
 
-    painted = check_maps(single.maps(rows), (len(rows), *truth.shape), model.card.name, rows)[:, 0]
     found = classify(model, painted, truth, rows, seed=seed)
     return {
         "accuracy of a classifier": found.accuracy,
         "its 95 % interval": {"from": found.low, "to": found.high},
         "maps judged": found.maps,
         "epochs": found.epochs,
+    }
+
+
+def _sheared(painted: np.ndarray, true: np.ndarray, seed: int) -> dict[str, Any]:
+    from higan.galsim import shear_bias
+
+    found = shear_bias(true, painted, processes=os.cpu_count() or 1, seed=seed)
+    return {
+        "m of generated less m of true galaxies": found.difference[0],
+        "its error": found.difference[1],
+        "m, true": {"m": found.true[0], "error": found.true[1]},
+        "m, generated": {"m": found.generated[0], "error": found.generated[1]},
+        "galaxies": found.galaxies,
     }
 
 

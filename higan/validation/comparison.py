@@ -19,7 +19,7 @@ from higan.validation.statistic import LEVELS, Setting, Statistic, statistics
 BATCH_CELLS = 1 << 21  # painted at a time: 8 MB of float32, a few times that while spectra are taken
 LEVEL_CELLS = 1 << 21  # that the levels of excursion sets are quantiles of
 FAINT = 0.05  # mean neutral fraction below which the power of a simulation vanishes
-EXAMPLES = 3
+EXAMPLES, STAMPS = 3, 48  # maps that figures show; stamps of single galaxies
 RESAMPLES = 500
 
 
@@ -118,7 +118,7 @@ def compare(
     counts = np.bincount(index, minlength=len(bright))
     known = {"maps": counts, "bright": bright, "group": group.reshape(-1)}
     common = {name: sums | known for name, sums in _measure_truth(families, truth, field, rows, index).items()}
-    shown = _examples(rows, index, means, bright)
+    shown = _examples(rows, index, means, bright, STAMPS if setting.kind == "image" else EXAMPLES)
     examples = {"truth": truth.read(field, shown), "simulation": truth.simulation[shown]}
     if input is not None and input in truth.fields:
         examples["input"] = truth.read(input, shown)
@@ -286,11 +286,11 @@ def _levels(truth: MapSet, field: str, rows: np.ndarray) -> np.ndarray:
     return levels[levels > cells.min()]
 
 
-def _examples(rows: np.ndarray, index: np.ndarray, means: np.ndarray, bright: np.ndarray) -> np.ndarray:
-    """Rows of a few maps, one each of simulations from bright to dim: the first map of each."""
+def _examples(rows: np.ndarray, index: np.ndarray, means: np.ndarray, bright: np.ndarray, most: int) -> np.ndarray:
+    """Rows of at most so many maps, one each of simulations from bright to dim: the first map of each."""
     candidates = np.flatnonzero(bright) if bright.any() else np.arange(len(means))
     ordered = candidates[np.argsort(-means[candidates], kind="stable")]
-    count = min(EXAMPLES, len(ordered))
+    count = min(most, len(ordered))
     chosen = ordered[np.linspace(0, len(ordered) - 1, 2 * count + 1).round().astype(int)[1::2]]
     return np.array([rows[np.flatnonzero(index == simulation)[0]] for simulation in chosen])
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import AsinhNorm, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -112,6 +112,8 @@ def maps_and_ratio(
 def example_maps(comparison: Comparison, path: str | os.PathLike[str]) -> str:
     """A few true maps, their input and what the models make of it, on one colour scale; returns the caption.
 
+    Of stamps, a wall of them (:func:`wall`).
+
     Examples
     --------
     >>> example_maps(comparison, "maps.png")  # doctest: +SKIP
@@ -122,6 +124,9 @@ def example_maps(comparison: Comparison, path: str | os.PathLike[str]) -> str:
     for name, result in comparison.models.items():
         if len(columns) < MOST_COLUMNS:
             columns[name] = result.examples
+    if setting.kind == "image":
+        columns.pop("input", None)
+        return wall(columns, path, units=setting.units)
     labels = [f"simulation {number}" for number in examples["simulation"]]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.75 * len(columns) + 1.3, 1.75 * len(labels) + 0.7), dpi=DPI)
@@ -131,6 +136,52 @@ def example_maps(comparison: Comparison, path: str | os.PathLike[str]) -> str:
         save(figure, path)
     plane = ", a plane of each" if len(setting.shape) == 3 else ""
     return f"{setting.field} of a few maps{plane}: truth and models on one colour scale, first realisation."
+
+
+def wall(kinds: Mapping[str, np.ndarray], path: str | os.PathLike[str], *, units: str = "", across: int = 6) -> str:
+    """Walls of stamps, true beside generated, on one colour scale; returns the caption.
+
+    Parameters
+    ----------
+    kinds : mapping of str to ndarray, shape (n, nx, ny)
+        Stamps in `units`; the first kind sets the colour scale. Those of one place are of the same parameters.
+    path : path
+        The PNG to write.
+    units : str
+    across : int
+        Stamps side by side.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> stamps = np.random.default_rng(1).uniform(size=(8, 16, 16))
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> wall({"truth": stamps, "generated": stamps}, f"{folder.name}/wall.png")[:14]
+    'Stamps, each k'
+    """
+    first = next(iter(kinds.values()))
+    rows = -(-len(first) // across)
+    # Linear about the faintest that is seen in print, logarithmic above: cores and outskirts alike.
+    peak = float(np.max(first))
+    norm = AsinhNorm(linear_width=max(peak, 1e-30) * 1e-3, vmin=0.0, vmax=max(peak, 1e-30))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.4 * len(kinds) + 0.8, 4.4 * rows / across + 0.5), dpi=DPI)
+        grid = figure.subplots(1, len(kinds), squeeze=False)[0]
+        for axes, (name, stamps) in zip(grid, kinds.items(), strict=True):
+            _, nx, ny = stamps.shape
+            image = np.full((rows * (ny + 1), across * (nx + 1)), np.nan)
+            for i, stamp in enumerate(stamps):
+                x, y = i % across * (nx + 1), (rows - 1 - i // across) * (ny + 1)
+                image[y : y + ny, x : x + nx] = stamp.T
+            shown = axes.imshow(image, cmap=OUTPUT_MAP, norm=norm)
+            axes.set_title(textwrap.fill(name, 40))
+            axes.set_axis_off()
+        _colour_bar(figure, shown, grid, units, "right")
+        save(figure, path)
+    return (
+        f"Stamps, each kind for the same parameters in the same places, from bright to faint: {', '.join(kinds)}. One "
+        "colour scale, linear below a thousandth of the brightest true pixel and logarithmic above."
+    )
 
 
 def power_spectra(comparison: Comparison, path: str | os.PathLike[str]) -> str:

@@ -30,7 +30,7 @@ class ModelResult:
         Of a curve "x" less "x_truth", wherever there are both: smaller than either's own error, as both are of the same
         simulations.
     by_simulation : dict of str to ndarray, shape (n_sim, …)
-    examples : ndarray, shape (EXAMPLES, *shape)
+    examples : ndarray, shape (examples, *shape)
         First realisation of the example maps.
     model : Model
     """

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from higan.cli import main
-from higan.mapset import Field, MapSet
+from higan.mapset import Field, Geometry, MapSet
 from higan.validation import Baselines, validate
 from tests import tiny
 
@@ -231,3 +231,18 @@ def test_a_classifier_when_asked_for(tmp_path, checkpoint, map_set, no_figures, 
     assert found["accuracy of a classifier"] > 0.9  # the network was not trained
     assert found["its 95 % interval"]["to"] == 1 and found["maps judged"] == 16
     assert "accuracy of a classifier" in (out / "report.html").read_text()
+
+
+def test_a_ring_test_when_asked_for(tmp_path, capsys, map_set, generated, no_figures):
+    pytest.importorskip("galsim")
+    refused(capsys, tmp_path, ["validate", str(generated), str(map_set.path), "--ring-test"], "cells of 2 Mpc")
+    y, x = np.indices((32, 32)) - 15.5
+    stamps = np.exp(-(x**2 / np.array([9, 12, 14, 16])[:, None, None] + y**2 / 11) / 2).astype("float32")
+    geometry = Geometry(kind="image", ndim=2, periodic=False, cell_size=0.03, cell_size_units="arcsec")
+    maps = MapSet({"image": Field(stamps, "ct / s")}, np.zeros((4, 0)), [], np.arange(4), geometry)
+    truth = maps.save(tmp_path / "truth.h5")
+    painted = maps._replace(fields={"image": Field(stamps[:, ::-1], "ct / s")}).save(tmp_path / "painted.h5")
+    out = tmp_path / "report"
+    assert main(["validate", str(painted), str(truth), "--output", str(out), "--ring-test"]) == 0
+    found = metrics(out)["checks"]["painted"]["ring test"]
+    assert found["galaxies"] == 4 and abs(found["m of generated less m of true galaxies"]) < 1e-3
