@@ -31,3 +31,7 @@ class MissingDependencyError(HiganError):
 
 class TrainingError(HiganError):
     """Training cannot start or go on."""
+
+
+class StoppedError(HiganError):
+    """Work was stopped from outside, and goes on where it was when it is started again; exit code 75."""

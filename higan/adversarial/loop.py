@@ -16,6 +16,7 @@ import json
 import math
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from higan import scaling
 from higan.adversarial.batches import Batches, prefetch
+from higan.adversarial.interruption import alone, sigterm
 from higan.adversarial.monitor import Monitor
 from higan.checkpoint import (
     Card,
@@ -35,7 +37,7 @@ from higan.checkpoint import (
     replace_hdf5,
     save_checkpoint,
 )
-from higan.errors import MapSetError, OutputError, RecipeError, TrainingError
+from higan.errors import MapSetError, OutputError, RecipeError, StoppedError, TrainingError
 from higan.mapset import MapSet, Parameter
 from higan.photometry import PIXEL, UnitFlux, acs_kernel, flux
 from higan.progress import progress
@@ -51,7 +53,9 @@ CROPPED = "hann"  # window of the spectral loss: a crop is not periodic
 REFRESH = 2.0  # seconds between looks at the losses for the progress line; each waits for the step to end
 
 
-def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, maps: MapSet | None = None) -> Path:
+def train(
+    recipe: Recipe, run: str | os.PathLike[str], *, resume: bool | None = None, maps: MapSet | None = None
+) -> Path:
     """Train by a recipe.
 
     Parameters
@@ -59,8 +63,9 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
     recipe : Recipe
     run : path
         The run's folder.
-    resume : bool
-        Go on from the run's last saved state; the weights come out as if it had never stopped.
+    resume : bool, optional
+        Go on from the run's last saved state (True), or begin (False); where not given, go on if there is a training of
+        this recipe in the folder. The weights come out as if it had never stopped.
     maps : MapSet, optional
         Train on these instead of the recipe's source.
 
@@ -73,12 +78,22 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
     ------
     TrainingError
         If the run's folder is taken, there is nothing to resume, or a loss is not finite.
+    StoppedError
+        If the process was sent SIGTERM: the step under way was finished, and the state saved.
     RecipeError, MapSetError
         If recipe and maps do not fit.
     """
     run = Path(run)
+    if resume is None:
+        resume = (run / RECIPE).exists()
     _check(run, recipe, resume)
+    with ExitStack() as held:
+        if resume:
+            held.enter_context(alone(run))
+        return _train(recipe, run, resume, maps, held)
 
+
+def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, held: ExitStack) -> Path:
     # The maps, their split by simulation, and scalings fitted on the training simulations alone.
     maps = select_parameters(open_maps(recipe) if maps is None else maps, recipe)
     _check_observation(maps, recipe)
@@ -172,7 +187,9 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
     last = math.ceil(recipe.training.maps / size)
     tick = max(1, recipe.training.tick_maps // size)
     if not resume:
+        held.enter_context(alone(run))
         _begin(run, recipe)
+    stop = held.enter_context(sigterm())
     trackers = _trackers(recipe, run, first * size, resume)
 
     # Step by step; at every tick: validate, keep the best, save the state.
@@ -189,10 +206,15 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
                 shown = time.monotonic()
                 note = _note(values, len(losses) * size / (shown - ticked), error)
             advance(size, note)
-            if (step + 1) % tick and step + 1 != last:
+            due, stopped = (step + 1) % tick == 0 or step + 1 == last, stop.is_set()
+            if not due and not stopped:
                 continue
             seen = (step + 1) * size
             means = _means(losses, step, step_function.backend)
+            if not due:
+                hours_now = hours + (time.monotonic() - began) / 3600
+                _save_state(run / STATE, state, step + 1, best, hours_now, step_function.backend)
+                raise _stopped(run, seen)
             speed = len(losses) * size / (time.monotonic() - ticked)
             losses = []
             average = step_function.backend.to_host(state["average"])
@@ -215,6 +237,8 @@ def train(recipe: Recipe, run: str | os.PathLike[str], *, resume: bool = False, 
                 save_checkpoint(run / "checkpoint", kept, dict(weights_of(generator, average)), overwrite=True)
             _save_state(run / STATE, state, step + 1, best, hours_now, step_function.backend)
             error = f"|R-1| {result.scalars['mean_abs_R_minus_1']:.3f}"
+            if stopped and step + 1 != last:
+                raise _stopped(run, seen)
             note = _note(means, speed, error)
             advance(0, note)
             ticked = time.monotonic()
@@ -399,7 +423,9 @@ def _check(run: Path, recipe: Recipe, resume: bool) -> None:
             # Through the models, so that what a newer version added has its default.
             before = validate_recipe(json.loads((run / RECIPE).read_text())).model_dump(mode="json")
         except (OSError, ValueError, RecipeError) as error:
-            raise TrainingError(f"{run} holds no training to resume ({error}). Train without --resume.") from error
+            raise TrainingError(
+                f"{run} holds no training to resume ({error}). Choose another --output, or begin without --resume."
+            ) from error
         now = recipe.model_dump(mode="json")
         changed = [key for key in now if key != "tracking" and now[key] != before.get(key)]
         if changed:
@@ -408,7 +434,7 @@ def _check(run: Path, recipe: Recipe, resume: bool) -> None:
                 "values, or train into another folder."
             )
     elif (run / RECIPE).exists():
-        raise TrainingError(f"{run} holds a training already. Add --resume to go on, or choose another --output.")
+        raise TrainingError(f"{run} holds a training already. Resume it, or choose another folder.")
 
 
 def _check_observation(maps: MapSet, recipe: Recipe) -> None:
@@ -485,6 +511,10 @@ def _means(losses: list[dict[str, Any]], step: int, backend: Any) -> dict[str, f
     return means
 
 
+def _stopped(run: Path, seen: int) -> StoppedError:
+    return StoppedError(f"stopped by SIGTERM after {seen} maps; {run} goes on there when it is started again.")
+
+
 def _save_state(path: Path, state: Any, step: int, best: float, hours: float, backend: Any) -> None:
     groups = backend.to_host(state).items()
     arrays = {f"{name}/{i:04d}": array for name, values in groups for i, array in enumerate(values)}
@@ -492,8 +522,7 @@ def _save_state(path: Path, state: Any, step: int, best: float, hours: float, ba
         replace_hdf5(path, arrays, {"step": step, "best": best, "hours": hours})
     except OSError as error:
         raise OutputError(
-            f"{path} cannot be written ({error.strerror or error}). The last one is kept: make room, and go on with "
-            "--resume."
+            f"{path} cannot be written ({error.strerror or error}). The last one is kept: make room, and start again."
         ) from error
 
 

@@ -1,7 +1,8 @@
 """The command line: one file a verb, imported when it is called.
 
 A verb's module has ``add_arguments(parser)`` and ``run(arguments)``; the table below names it. Exit codes: 0 success,
-2 wrong usage or bad input (one line on standard error), 1 anything else.
+2 wrong usage or bad input (one line on standard error), 75 (EX_TEMPFAIL) stopped by SIGTERM with its state saved: start
+it again; 1 anything else.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ VERBS = {
     "info": "what a map set or a checkpoint holds",
     "demo": "sample and validate with a shipped checkpoint on shipped maps",
 }
+
+REQUEUE = 75
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
 
-    from higan.errors import HiganError
+    from higan.errors import HiganError, StoppedError
 
     try:
         return module.run(arguments) or 0
@@ -57,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             raise
         print(f"higan {verb}: {error}", file=sys.stderr)
-        return 2
+        return REQUEUE if isinstance(error, StoppedError) else 2
     except KeyboardInterrupt:
         print(f"higan {verb}: stopped by the keyboard.", file=sys.stderr)
         return 130

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", type=Path, help="the recipe, a TOML file")
     parser.add_argument("--output", type=Path, metavar="RUN", help="the run's folder (default: runs/<name>)")
     parser.add_argument("--data", type=Path, metavar="MAPSET.h5", help="train on this map set, not the recipe's source")
-    parser.add_argument("--resume", action="store_true", help="go on from the last saved state")
+    parser.add_argument("--resume", action="store_true", help="go on from the last saved state, and do not begin")
     parser.add_argument("--dry-run", action="store_true", help="print the full validated recipe and leave")
 
 
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     import_backend()
     from higan.adversarial.loop import train
 
-    folder = train(recipe, arguments.output or Path("runs") / recipe.name, resume=arguments.resume)
+    folder = train(recipe, arguments.output or Path("runs") / recipe.name, resume=arguments.resume or None)
     card = json.loads((folder / "card.json").read_text())
     kept = card["metrics"]["validation"]
     statistic = "mean_abs_R_minus_1" if recipe.validation.select == "last" else recipe.validation.select

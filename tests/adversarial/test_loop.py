@@ -197,7 +197,7 @@ except OutputError as error:
 """
     path = tmp_path / "state.h5"
     assert on_a_full_disc(code, path) == (
-        f"{path} cannot be written (File too large). The last one is kept: make room, and go on with --resume.\n"
+        f"{path} cannot be written (File too large). The last one is kept: make room, and start again.\n"
     )
     assert list(tmp_path.iterdir()) == [path]
     with h5py.File(path) as file:

@@ -31,7 +31,8 @@ def trained(map_set, tmp_path_factory):
 
 def test_what_a_training_writes(trained, map_set):
     run = trained[1]
-    assert {item.name for item in run.iterdir()} == {"recipe.json", "log.jsonl", "figures", "state.h5", "checkpoint"}
+    found = {item.name for item in run.iterdir()}
+    assert found == {".lock", "recipe.json", "log.jsonl", "figures", "state.h5", "checkpoint"}
     lines = log(run)
     assert [line["maps"] for line in lines] == TICKS
     expected = {"pixel", "generator", "discriminator", "r1", "r2", "mean_abs_R_minus_1", "D", "rmse", "maps_per_s"}
@@ -89,9 +90,7 @@ def test_kill_and_resume_give_the_same_bits(trained, tmp_path, capsys):
     with open(run / "log.jsonl", "a") as file:
         file.write('{"maps": 99')
 
-    assert main(["train", str(recipe), "--output", str(run)]) == 2
-    assert "holds a training already. Add --resume" in capsys.readouterr().err
-    assert main(["train", str(recipe), "--output", str(run), "--resume"]) == 0
+    assert main(["train", str(recipe), "--output", str(run)]) == 0
     for path in ("state.h5", "checkpoint/generator.weights.h5"):
         expected, found = weights(whole / path), weights(run / path)
         assert set(found) == set(expected)
@@ -101,6 +100,30 @@ def test_kill_and_resume_give_the_same_bits(trained, tmp_path, capsys):
     stripped = [[{k: v for k, v in line.items() if k not in timing} for line in log(x)] for x in (run, whole)]
     assert stripped[0] == stripped[1]
     assert load_card(run / "checkpoint").metrics == load_card(whole / "checkpoint").metrics
+
+
+def test_sigterm_saves_the_state_of_the_step_and_asks_for_a_requeue(trained, tmp_path):
+    """Held still at its start: another one is refused meanwhile, and the first step is the one that is finished."""
+    recipe, whole = trained
+    run = tmp_path / "run"
+    words = [sys.executable, "-m", "higan", "train", str(recipe), "--output", str(run)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while not (run / "log.jsonl").exists():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
+        time.sleep(0.005)
+    process.send_signal(signal.SIGSTOP)
+    beside = subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=300)
+    assert beside.returncode == 2 and "Another process trains into" in beside.stderr
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    err = process.communicate(timeout=300)[1]
+    assert process.returncode == 75 and "stopped by SIGTERM after" in err and "Traceback" not in err
+    with h5py.File(run / "state.h5") as file:
+        assert 0 < file.attrs["step"] < 24
+    assert main(["train", str(recipe), "--output", str(run)]) == 0
+    expected, found = weights(whole / "state.h5"), weights(run / "state.h5")
+    assert all(found[name].tobytes() == values.tobytes() for name, values in expected.items())
 
 
 def test_resuming_a_finished_training_changes_nothing(trained, capsys):
@@ -134,7 +157,7 @@ def test_refusals(trained, map_set, tmp_path, capsys):
         (tmp_path / "damaged" / name).write_text(content)
     single = tiny.maps(n_sim=1, extra={}).save(tmp_path / "single.h5")
     for arguments, message in (
-        ([str(recipe), "--output", str(run)], "holds a training already"),
+        ([str(changed), "--output", str(run)], "was trained by another recipe: [training] differ"),
         ([str(changed), "--output", str(run), "--resume"], "was trained by another recipe: [training] differ"),
         ([str(recipe), "--output", str(nothing), "--resume"], "holds no training to resume"),
         ([str(recipe), "--output", str(tmp_path / "damaged"), "--resume"], "the state is damaged"),
