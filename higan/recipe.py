@@ -26,6 +26,7 @@ class ScalingConfig(_Table):
     gap: float | None = None
     floor: float | None = None
     softening: float | None = None
+    power: float | None = None
 
 
 class DataConfig(_Table):

@@ -4,13 +4,14 @@ A scaling is fitted on the training simulations only and carries the field's phy
 leaves them. The functions take numpy arrays or, with ``xp=keras.ops``, tensors of any backend, so that painting is
 differentiable from end to end.
 
-======== ============================================== ==========================
-name     forward                                        for
-======== ============================================== ==========================
-linear   (x - shift) / scale                            fields of order one
-log      (log10(x + floor) - shift) / scale             positive fields, decades
-asinh    (asinh(x / softening) - shift) / scale         both signs, heavy tails
-======== ============================================== ==========================
+=========== ========================================================== ==========================
+name        forward                                                    for
+=========== ========================================================== ==========================
+linear      (x - shift) / scale                                        fields of order one
+log         (log10(x + floor) - shift) / scale                         positive fields, decades
+asinh       (asinh(x / softening) - shift) / scale                     both signs, heavy tails
+yeo-johnson (((1 + x / softening)^power - 1) / power - shift) / scale  positive fields, skewed
+=========== ========================================================== ==========================
 """
 
 from __future__ import annotations
@@ -149,6 +150,29 @@ class Asinh(Scaling):
         return self.softening * xp.sinh(y)
 
 
+@_register("yeo-johnson")
+@dataclasses.dataclass(frozen=True)
+class YeoJohnson(Scaling):
+    """(((1 + x / softening)^power - 1) / power - shift) / scale, of fields at or above zero (Yeo & Johnson 2000).
+
+    For a `power` below 1 it draws large values in, below 0 more than a logarithm does; not 0, which is one. Scaled
+    values beyond what a `power` below 0 can reach are taken as 1e-3 of `power` before that: restored, they are large.
+
+    References
+    ----------
+    Yeo & Johnson 2000, Biometrika 87, 954, eq. 2.1, for values at or above zero.
+    """
+
+    softening: float = 1.0
+    power: float = 0.5
+
+    def _transform(self, x: Any, xp: Any) -> Any:
+        return ((1 + x / self.softening) ** self.power - 1) / self.power
+
+    def _restore(self, y: Any, xp: Any) -> Any:
+        return self.softening * (xp.maximum(1 + self.power * y, 1e-3) ** (1 / self.power) - 1)
+
+
 def from_dict(constants: dict[str, Any]) -> Scaling:
     """The scaling that :meth:`Scaling.to_dict` described.
 
@@ -185,13 +209,13 @@ def fit(
     Parameters
     ----------
     name : str
-        "linear", "log" or "asinh".
+        "linear", "log", "asinh" or "yeo-johnson".
     batches : iterable of array
         Values of the training simulations, any shape.
     lower, upper : float, optional
         Physical bounds.
     **constants
-        `gap` above the lower bound; `floor` of "log", `softening` of "asinh".
+        `gap` above the lower bound; `floor` of "log", `softening` of "asinh", `softening` and `power` of "yeo-johnson".
 
     Raises
     ------

@@ -13,6 +13,7 @@ EXAMPLES = {
     "linear": scaling.Linear(shift=3.0, scale=2.5),
     "log": scaling.Log(shift=1.5, scale=0.7, floor=0.1),
     "asinh": scaling.Asinh(shift=-0.5, scale=1.3, softening=4.0),
+    "yeo-johnson": scaling.YeoJohnson(shift=1.5, scale=0.7, softening=2.0, power=-0.2),
 }
 POSITIVE = st.floats(0, 1e6, width=32)
 ANY = st.floats(-1e6, 1e6, width=32)
@@ -26,7 +27,7 @@ def test_each_scaling_is_tried():
 @given(data=st.data())
 def test_inverse(name, data):
     example = EXAMPLES[name]
-    x = np.array(data.draw(st.lists(POSITIVE if name == "log" else ANY, min_size=1, max_size=5)))
+    x = np.array(data.draw(st.lists(POSITIVE if name in ("log", "yeo-johnson") else ANY, min_size=1, max_size=5)))
     # Float64: what is lost is the cancellation of the shift or the floor.
     np.testing.assert_allclose(example.inverse(example.forward(x)), x, rtol=1e-11, atol=1e-12)
 
