@@ -14,7 +14,7 @@ from higan.painting.regions import paint_maps
 from higan.validation.one_point import spans_decades
 from higan.validation.power_spectrum import log_power, power_spectrum
 
-BATCH = 32
+CELLS = 1 << 18  # of the maps that are painted at once: 64 of 64², one of 64³
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +66,9 @@ class Monitor:
         counts = np.zeros_like(self._counts)
         examples: dict[int, np.ndarray] = {}
         offsets: dict[int, list[float]] = {}
-        for start in range(0, len(self.rows), BATCH):
-            rows = self.rows[start : start + BATCH]
+        batch = max(1, CELLS // int(np.prod(self.maps.shape)))
+        for start in range(0, len(self.rows), batch):
+            rows = self.rows[start : start + batch]
             painted = paint_maps(
                 self.painter,
                 self.painter.read_inputs(self.maps, rows),
