@@ -97,6 +97,11 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, held: E
     # The maps, their split by simulation, and scalings fitted on the training simulations alone.
     maps = select_parameters(open_maps(recipe) if maps is None else maps, recipe)
     _check_observation(maps, recipe)
+    if not (maps.geometry.periodic or recipe.training.crop or recipe.generator.centred):
+        raise RecipeError(
+            f"{maps.name} holds maps that are not periodic, but networks join opposite sides of a whole map. Train on "
+            "crops of them, with training.crop and training.context."
+        )
     parts = _limit(split(maps, recipe.data.fractions, recipe.seed), recipe.data.simulations)
     rows = maps.rows_of(parts.train)
     card = new_card(recipe, maps, parts)

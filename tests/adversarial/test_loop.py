@@ -349,10 +349,13 @@ def test_not_periodic_without_parameters_and_noise(tmp_path):
     )
     recipe = tiny.recipe(
         objective=ALONE["objective"] | {"pixel": "l1"},
-        training={"maps": 8, "tick_maps": 8},
+        training={"maps": 8, "tick_maps": 8, "crop": 8, "context": 4},
         generator={"noise_channels": 0},
         data={"symmetries": ["reflect"]},
     )
+    whole = recipe.model_copy(update={"training": tiny.recipe(training={"maps": 8}).training})
+    with pytest.raises(RecipeError, match="maps that are not periodic, but networks join opposite sides"):
+        loop.train(whole, tmp_path / "run", maps=open_maps)
     card = load_card(loop.train(recipe, tmp_path / "run", maps=open_maps))
     assert not card.periodic and card.parameters == [] and card.thickness is None
     assert len(maps) == len(open_maps)
