@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higan.errors import CheckpointError, HiganError, ParameterError
-from higan.photometry import PIXEL, PSF_FWHM
+from higan.photometry import PIXEL, acs_kernel
 from higan.progress import progress
 from higan.simulators.galaxy_population import import_galsim
 from higan.sources.tables import read_parameters
@@ -338,8 +338,7 @@ def shear_bias(
             f"true stamps have the shape {true.shape} and generated ones {generated.shape}. Give (n, ny, nx) of both."
         )
     if psf is None:
-        blur = np.sqrt(0.093**2 - PSF_FWHM**2)
-        psf = galsim.Convolve(galsim.Airy(lam=814, diam=2.4, obscuration=0.33), galsim.Gaussian(fwhm=blur))
+        psf = galsim.InterpolatedImage(galsim.Image(acs_kernel(), scale=PIXEL), flux=1.0)
     seen = psf.drawImage(nx=64, ny=64, scale=PIXEL, method="no_pixel")
     stamps = np.concatenate([true, generated])
     turns = []
