@@ -20,8 +20,8 @@ def main() -> None:
     if asked not in EXTRA:
         sys.exit(f"BACKEND and DEVICE are {' and '.join(asked) or 'missing'}: take tensorflow or jax, and cpu or gpu.")
     with open("pyproject.toml", "rb") as file:
-        needed = tomllib.load(file)["project"]["dependencies"]
-    print("\n".join([*needed, *EXTRA[asked], "setuptools>=77"]))
+        found = tomllib.load(file)
+    print("\n".join([*found["project"]["dependencies"], *EXTRA[asked], *found["build-system"]["requires"]]))
 
 
 if __name__ == "__main__":

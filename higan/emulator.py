@@ -20,10 +20,7 @@ from higan.checkpoint import CARD, Card, ParameterCard, find_checkpoint
 from higan.errors import CheckpointError, MapSetError, ParameterError
 from higan.mapset import MapSet, outside
 from higan.painting.painter import Painter, receptive_radius
-from higan.painting.regions import check_count, paint_maps
-
-# Cells in a batch by default: 64 maps of 64². More costs memory and gains nothing on a CPU.
-BATCH_CELLS = 1 << 18
+from higan.painting.regions import batch_of, check_count, paint_maps
 
 
 class ExtrapolationWarning(UserWarning):
@@ -193,7 +190,7 @@ class Emulator:
 
     def default_batch(self, shape: Sequence[int]) -> int:
         """Maps of `shape` to paint at a time."""
-        return max(1, BATCH_CELLS // int(np.prod(shape[: self.card.ndim])))
+        return batch_of(shape[: self.card.ndim])
 
     def paint(self, fields: Any, parameters: Any, noise: Sequence[Any]) -> Any:
         """Paint with given noise, in keras.ops alone: scalings included, no checks, differentiable.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import j1
+
+if TYPE_CHECKING:
+    from higan.mapset import MapSet
 
 ZERO_POINT = 25.94
 """AB magnitude of one count a second in the COSMOS F814W images (Leauthaud et al. 2007, ApJS 172, 219)."""
@@ -32,6 +34,11 @@ def flux(magnitude: Any) -> Any:
     (1.0, 100.0)
     """
     return 10.0 ** (0.4 * (ZERO_POINT - magnitude))
+
+
+def of_pixels(maps: MapSet) -> bool:
+    """Whether the cells of a map set are pixels of these images, to a thousandth of their side."""
+    return maps.geometry.length_units == "arcsec" and abs(maps.cell_size - PIXEL) <= 1e-3 * PIXEL
 
 
 class UnitFlux:
@@ -122,6 +129,8 @@ def acs_kernel(half: int = 15) -> np.ndarray:
     >>> kernel.shape, round(float(kernel.sum()), 6), bool(kernel[15, 15] == kernel.max())
     ((31, 31), 1.0, True)
     """
+    from scipy.special import j1
+
     fine = 8  # points along a side of a pixel
     n = fine * (2 * half + 1)
     axis = (np.arange(n) - (n - 1) / 2) * PIXEL / fine

@@ -39,7 +39,7 @@ from higan.checkpoint import (
 )
 from higan.errors import MapSetError, OutputError, RecipeError, StoppedError, TrainingError
 from higan.mapset import MapSet, Parameter
-from higan.photometry import PIXEL, UnitFlux, acs_kernel, flux
+from higan.photometry import PIXEL, UnitFlux, acs_kernel, flux, of_pixels
 from higan.progress import progress
 from higan.recipe import Recipe, validate_recipe
 from higan.split import Split, split
@@ -96,12 +96,7 @@ def train(
 def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, held: ExitStack) -> Path:
     # The maps, their split by simulation, and scalings fitted on the training simulations alone.
     maps = select_parameters(open_maps(recipe) if maps is None else maps, recipe)
-    _check_observation(maps, recipe)
-    if not (maps.geometry.periodic or recipe.training.crop or recipe.generator.centred):
-        raise RecipeError(
-            f"{maps.name} holds maps that are not periodic, but networks join opposite sides of a whole map. Train on "
-            "crops of them, with training.crop and training.context."
-        )
+    _check_geometry(maps, recipe)
     parts = _limit(split(maps, recipe.data.fractions, recipe.seed), recipe.data.simulations)
     rows = maps.rows_of(parts.train)
     card = new_card(recipe, maps, parts)
@@ -442,11 +437,14 @@ def _check(run: Path, recipe: Recipe, resume: bool) -> None:
         raise TrainingError(f"{run} holds a training already. Resume it, or choose another folder.")
 
 
-def _check_observation(maps: MapSet, recipe: Recipe) -> None:
-    """Refuse a telescope for maps that it cannot be pointed at."""
-    if recipe.observation.psf and (
-        maps.geometry.length_units != "arcsec" or abs(maps.cell_size - PIXEL) > 1e-3 * PIXEL
-    ):
+def _check_geometry(maps: MapSet, recipe: Recipe) -> None:
+    """Refuse a telescope for maps that it cannot be pointed at, and whole maps whose sides do not touch."""
+    if not (maps.geometry.periodic or recipe.training.crop or recipe.generator.centred):
+        raise RecipeError(
+            f"{maps.name} holds maps that are not periodic, but networks join opposite sides of a whole map. Train on "
+            "crops of them, with training.crop and training.context."
+        )
+    if recipe.observation.psf and not of_pixels(maps):
         raise RecipeError(
             f"observation.psf is of pixels of {PIXEL} arcsec, but {maps.name} has cells of {maps.cell_size:g} "
             f"{maps.geometry.length_units}. Leave it out."

@@ -10,11 +10,9 @@ import numpy as np
 
 from higan.mapset import MapSet
 from higan.painting.painter import Painter
-from higan.painting.regions import paint_maps
+from higan.painting.regions import batch_of, paint_maps
 from higan.validation.one_point import spans_decades
 from higan.validation.power_spectrum import log_power, power_spectrum
-
-CELLS = 1 << 18  # of the maps that are painted at once: 64 of 64², one of 64³
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +64,7 @@ class Monitor:
         counts = np.zeros_like(self._counts)
         examples: dict[int, np.ndarray] = {}
         offsets: dict[int, list[float]] = {}
-        batch = max(1, CELLS // int(np.prod(self.maps.shape)))
+        batch = batch_of(self.maps.shape)
         for start in range(0, len(self.rows), batch):
             rows = self.rows[start : start + batch]
             painted = paint_maps(

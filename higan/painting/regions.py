@@ -19,6 +19,19 @@ from higan.painting.painter import Painter
 
 # A map of more cells is painted in tiles where that helps: the features take about 1 kB a cell.
 LARGEST_WHOLE = 1 << 20
+# Cells in a batch: 64 maps of 64². More costs memory and gains nothing on a CPU.
+BATCH_CELLS = 1 << 18
+
+
+def batch_of(shape: Sequence[int]) -> int:
+    """Maps of `shape` to paint at a time.
+
+    Examples
+    --------
+    >>> batch_of((64, 64)), batch_of((128, 128, 128))
+    (64, 1)
+    """
+    return max(1, BATCH_CELLS // int(np.prod(shape)))
 
 
 def paint_maps(

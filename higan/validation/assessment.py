@@ -12,7 +12,7 @@ import numpy as np
 
 from higan.errors import CheckpointError, MapSetError, ParameterError
 from higan.mapset import SPLITS, MapSet
-from higan.photometry import PIXEL
+from higan.photometry import PIXEL, of_pixels
 from higan.split import training_rows
 from higan.validation.baselines import Baselines
 from higan.validation.checks import check_models
@@ -147,7 +147,7 @@ def compare_models(
         raise ParameterError(f"realisations must be at least 1, received {realisations}.")
     if classifier and any(isinstance(model, MapSet) for model in models.values()):
         raise ParameterError("A classifier takes a checkpoint's discriminator: give checkpoints, not painted maps.")
-    if ring_test and (truth.geometry.kind != "image" or abs(truth.cell_size - PIXEL) > 1e-3 * PIXEL):
+    if ring_test and not (truth.geometry.kind == "image" and of_pixels(truth)):
         raise MapSetError(
             f"A ring test is of galaxies in pixels of {PIXEL} arcsec, but {truth.name} holds maps of cells of "
             f"{truth.cell_size:g} {truth.geometry.length_units}. Leave it out."
@@ -199,23 +199,16 @@ def compare_models(
             entries[name.replace("_", " ")] = from_baseline(fitted, name, truth, seed=seed)
     comparison = compare(truth, entries, field, rows=rows, input=input, seed=seed)
     checks = check_models(comparison, single, truth, rows, training, seed)
-    if classifier:
-        for name, model in models.items():
-            checks[name]["classifier"] = _classified(
-                model, _painted(single[name], truth, name, rows), truth, rows, seed
-            )
-    if ring_test:
-        for name, painter in single.items():
-            checks[name]["ring test"] = _sheared(_painted(painter, truth, name, rows), truth.read(field, rows), seed)
+    for name, model in models.items() if classifier or ring_test else ():
+        painted = check_maps(single[name].maps(rows), (len(rows), *truth.shape), name, rows)[:, 0]
+        if classifier:
+            checks[name]["classifier"] = _classified(model, painted, truth, rows, seed)
+        if ring_test:
+            checks[name]["ring test"] = _sheared(painted, truth.read(field, rows), seed)
     comparison = dataclasses.replace(comparison, checks=checks)
     title = f"{', '.join(models)} beside the truth"
     write_report(comparison, output_dir, title=title, notes=notes, overview=len(models) > 1, overwrite=overwrite)
     return comparison
-
-
-def _painted(single: Model, truth: MapSet, name: str, rows: np.ndarray) -> np.ndarray:
-    """The first realisation of every map."""
-    return check_maps(single.maps(rows), (len(rows), *truth.shape), name, rows)[:, 0]
 
 
 def _classified(model: Any, painted: np.ndarray, truth: MapSet, rows: np.ndarray, seed: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from higan.adversarial.batches import Symmetry
 from higan.errors import MapSetError
 from higan.mapset import MapSet
 from higan.photometry import flux, observe
@@ -170,8 +171,6 @@ class _Pairs:
         stacks = [self._scaled(values[index], index, sky) for values in self.maps]
         stacks += [] if self.fields is None else [self.fields[index]]
         if rng is not None:
-            from higan.adversarial.batches import Symmetry
-
             moves = [Symmetry.draw(rng, stacks[0].shape[1:-1], self.symmetries) for _ in index]
             stacks = [_moved(values, moves) for values in stacks]
         inputs = [np.concatenate(stacks[:2])]
