@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from higan.validation.covariance import merged_bins
-from higan.validation.power_spectrum import power_spectrum
+from higan.validation.power_spectrum import NO_DECADES, logarithm, power_spectrum
 from higan.validation.statistic import Number, Setting, Statistic, average, ratio, statistic
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ class Calibration(Statistic):
 
     Scale by scale, (1 + 1/R) times the power of the realisations about their mean, over the power of the truth about
     that mean, is 1 for a calibrated model. The square error of the mean, less what the spread of R realisations adds to
-    it, is that of the mean of infinitely many: what a network trained for the mean is to be compared with.
+    it, is that of the mean of infinitely many: what a network trained for the mean is to be compared with. Of a field
+    that spans decades both are taken of its decimal logarithm, too (:func:`higan.validation.power_spectrum.logarithm`):
+    the physical field's are those of its brightest cells.
 
     Maps of one simulation are correlated: see :func:`uniformity` for a test of the ranks that allows for it.
 
@@ -84,12 +86,25 @@ class Calibration(Statistic):
             "{units}^2",
             missing=_ALONE,
         ),
+        "spread_mean_log": Number(
+            "spread by scale, log field",
+            "How far the spread by scale of the logarithm of the field is off, averaged over scales.",
+            "%",
+            missing=f"{NO_DECADES}, or {_ALONE}",
+        ),
+        "mse_mean_log": Number(
+            "square error of mean, log field",
+            "Mean square error of cells of the mean logarithm of infinitely many realisations.",
+            "dex^2",
+            missing=f"{NO_DECADES}, or {_ALONE}",
+        ),
     }
     curves = {
         "rank_pdf": "rank of the truth among its realisations, over what is uniform, a row a quantity: P in bands of "
         "k, then shares of cells in bands of value",
         "coverage": "share of truths within the central 68 and 95 % of their realisations, a row a quantity",
         "spread_ratio": "power of realisations about their mean, times 1 + 1/R, over that of the truth about it",
+        "spread_ratio_log": "the same of the decimal logarithm of the field",
     }
     scatter = {"rank_histograms": "number of maps at each rank of the truth, a row a quantity"}
 
@@ -113,28 +128,37 @@ class Calibration(Statistic):
     def measure(self, truth: np.ndarray, generated: np.ndarray) -> dict[str, np.ndarray]:
         """Shares of each map at every rank, and powers and mean squares about the mean of realisations."""
         n, count = generated.shape[:2]
-        cell, window = self.setting.cell_size, self.setting.window
-        P = [power_spectrum(maps, cell, window)[1] for maps in (truth, *np.moveaxis(generated, 1, 0))]
+        powers = [self._power(maps) for maps in (truth, *np.moveaxis(generated, 1, 0))]
         drawn = np.stack(
-            [np.hstack([p @ self.bands.T, s]) for p, s in zip(P, self._shares(truth, generated), strict=True)]
+            [np.hstack([p @ self.bands.T, s]) for p, s in zip(powers, self._shares(truth, generated), strict=True)]
         )
+        ranks = _ranks(drawn[0], drawn[1:]) if count > 1 else np.full((n, drawn.shape[2], 2), np.nan)
+        sums = {"ranks": ranks, **self._about_mean(truth, generated, powers[1:])}
+        if self.setting.logarithmic:
+            truth, generated = (logarithm(maps, self.setting.edges[0]) for maps in (truth, generated))
+            powers = [self._power(maps) for maps in np.moveaxis(generated, 1, 0)]
+            sums |= {f"{key}_log": value for key, value in self._about_mean(truth, generated, powers).items()}
+        return sums
+
+    def _power(self, maps: np.ndarray) -> np.ndarray:
+        return power_spectrum(maps, self.setting.cell_size, self.setting.window)[1]
+
+    def _about_mean(
+        self, truth: np.ndarray, generated: np.ndarray, powers: Sequence[np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Powers of realisations and truth about the mean, and its square error, of realisations of these `powers`."""
+        n, count = generated.shape[:2]
         if count == 1:
-            nothing = np.full((n, P[0].shape[1]), np.nan)
-            return {
-                "ranks": np.full((n, drawn.shape[2], 2), np.nan),
-                "spread_power": nothing,
-                "miss_power": nothing,
-                "mse_mean": np.full(n, np.nan),
-            }
+            nothing = np.full_like(powers[0], np.nan)
+            return {"spread_power": nothing, "miss_power": nothing, "mse_mean": np.full(n, np.nan)}
         cells = tuple(range(1, truth.ndim))
         mean = generated.mean(axis=1, dtype=np.float64)
         # Power is quadratic: the sum about the mean is the sum about zero less that of the mean.
-        variance_power = (sum(P[1:]) - count * power_spectrum(mean, cell, window)[1]) / (count - 1)
+        variance_power = (sum(powers) - count * self._power(mean)) / (count - 1)
         variance = generated.var(axis=1, ddof=1, dtype=np.float64).mean(axis=cells)
         return {
-            "ranks": _ranks(drawn[0], drawn[1:]),
             "spread_power": (1 + 1 / count) * variance_power,
-            "miss_power": power_spectrum(truth - mean, cell, window)[1],
+            "miss_power": self._power(truth - mean),
             "mse_mean": ((truth - mean) ** 2).mean(axis=cells) - variance / count,
         }
 
@@ -146,18 +170,28 @@ class Calibration(Statistic):
         bins = np.linspace(0, 1, min(cdf.shape[1] - 1, MOST_RANK_BINS) + 1)
         coverage = _at(cdf, 0.5 + 0.5 * np.array(COVERAGES)) - _at(cdf, 0.5 - 0.5 * np.array(COVERAGES))
         worst = np.abs(coverage - COVERAGES).max(axis=0)
-        spread_ratio = ratio(sums["spread_power"].sum(axis=0), sums["miss_power"].sum(axis=0))
-        off = np.abs(spread_ratio - 1)
-        return {
+        values: dict[str, Any] = {}
+        for kind in ("", "_log"):
+            if f"mse_mean{kind}" in sums:
+                spread, miss = (sums[f"{name}_power{kind}"].sum(axis=0) for name in ("spread", "miss"))
+                mse = float(sums[f"mse_mean{kind}"].sum() / maps)
+            else:
+                spread = miss = np.full(sums["miss_power"].shape[1], np.nan)
+                mse = np.nan
+            spread_ratio = ratio(spread, miss)
+            off = np.abs(spread_ratio - 1)
+            values |= {
+                f"spread_mean{kind}": average(off),
+                f"mse_mean{kind}": mse,
+                f"spread_ratio{kind}": spread_ratio,
+            }
+        return values | {
             "coverage_68": float(worst[0]),
             "coverage_95": float(worst[1]),
             "rank_distance": float(np.abs(cdf - uniform).max()),
-            "spread_mean": average(off),
-            "spread_worst": float(np.fmax.reduce(off)),
-            "mse_mean": float(sums["mse_mean"].sum() / maps),
+            "spread_worst": float(np.fmax.reduce(np.abs(values["spread_ratio"] - 1))),
             "rank_pdf": np.diff(_at(cdf, bins), axis=1) * (len(bins) - 1),
             "coverage": coverage,
-            "spread_ratio": spread_ratio,
         }
 
     def by_simulation(self, sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -205,11 +239,15 @@ class Calibration(Statistic):
             axes = figure.add_subplot(grid[2, :])
             shown = []
             for name, result, style in lines:
-                k, value = result.curves["k"], result.curves["spread_ratio"]
-                error = np.nan_to_num(result.curve_errors["spread_ratio"])
-                axes.plot(k, value, label=name, **style)
-                axes.fill_between(k, value - error, value + error, color=style["color"], alpha=0.35, lw=0)
-                shown += [value - error, value + error]
+                k = result.curves["k"]
+                for kind, line in (("", style), ("_log", {**style, "ls": ":"})):
+                    value = result.curves[f"spread_ratio{kind}"]
+                    if not np.isfinite(value).any():
+                        continue
+                    error = np.nan_to_num(result.curve_errors[f"spread_ratio{kind}"])
+                    axes.plot(k, value, label=name + (kind and ", logarithm"), **line)
+                    axes.fill_between(k, value - error, value + error, color=style["color"], alpha=0.35, lw=0)
+                    shown += [value - error, value + error]
             plots.ratio_axes(axes, k, np.stack(shown), comparison.setting.length_units)
             axes.set_ylabel("spread / error, in power")
             plots.legend(axes)

@@ -25,7 +25,7 @@ from higan.validation.statistic import Number, Setting, Statistic, Summary, aver
 if TYPE_CHECKING:
     from higan.validation.results import Comparison
 
-_NO_DECADES = "the field does not span decades"
+NO_DECADES = "the field does not span decades"
 CHUNK_CELLS = 1 << 21  # 16 MB of float64 at a time: cache-friendly, and memory stays flat
 
 
@@ -77,8 +77,13 @@ def power_spectrum(
     return modes.k, P * _normalisation(maps.shape[1:], modes.cell_volume, window)
 
 
+def logarithm(maps: np.ndarray, lowest: float) -> np.ndarray:
+    """Decimal logarithm; what is below `lowest` is taken there."""
+    return np.log10(np.maximum(maps, lowest))
+
+
 def log_power(maps: Any, lowest: float, cell_size: float | Sequence[float], window: str | None = None) -> np.ndarray:
-    """P(k) of the decimal logarithm of maps (n, *shape), (n, nk); what is below `lowest` is taken there.
+    """P(k) of the :func:`logarithm` of maps (n, *shape), (n, nk).
 
     Examples
     --------
@@ -86,7 +91,7 @@ def log_power(maps: Any, lowest: float, cell_size: float | Sequence[float], wind
     >>> bool(np.allclose(log_power(100 * maps, 1e-9, 1.0), power_spectrum(np.log10(maps), 1.0)[1]))
     True
     """
-    return power_spectrum(np.log10(np.maximum(maps, lowest)), cell_size, window)[1]
+    return power_spectrum(logarithm(maps, lowest), cell_size, window)[1]
 
 
 def cross_spectrum(
@@ -329,10 +334,10 @@ class LogPowerSpectrum(Summary):
             "mean |R-1|, log field",
             "How far the power of the logarithm of generated maps is off, averaged over all scales.",
             "%",
-            missing=_NO_DECADES,
+            missing=NO_DECADES,
         ),
         "max_abs_R_minus_1_log": Number(
-            "worst |R-1|, log field", "The same at the scale where it is worst.", "%", missing=_NO_DECADES
+            "worst |R-1|, log field", "The same at the scale where it is worst.", "%", missing=NO_DECADES
         ),
     }
     curves = {

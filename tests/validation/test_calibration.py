@@ -1,5 +1,7 @@
 """Ranks, coverage and spread of draws that are calibrated, too sure or biased."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -104,6 +106,16 @@ def test_square_error_of_the_mean_does_not_depend_on_realisations():
         # A spread of variance 1 where the truth has 0.49.
         expected = (1 + 1 / count) / (0.49 + 1 / count)
         assert values["spread_ratio"].mean() == pytest.approx(expected, rel=0.02)
+
+
+def test_the_logarithm_of_a_field_that_spans_decades():
+    truth, generated = draws(np.random.default_rng(9), 40)
+    edges = np.logspace(-9, 9, 37)
+    physical = evaluate(10**truth, 10**generated, dataclasses.replace(SETTING, logarithmic=True, edges=edges))
+    plain = evaluate(truth, generated)
+    for key in ("spread_mean", "mse_mean", "spread_ratio"):
+        np.testing.assert_allclose(physical[f"{key}_log"], plain[key], rtol=1e-4)
+        assert np.isnan(plain[f"{key}_log"]).all()
 
 
 def test_one_realisation_says_nothing():
