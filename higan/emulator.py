@@ -44,7 +44,8 @@ def load(checkpoint: str | os.PathLike[str]) -> Emulator:
     painter = Painter.load(folder)
     network = painter.card.network
     # Tiles are laid by these two: with others they would not fit together.
-    for name, expected in (("stride", network.stride), ("receptive_radius", receptive_radius(network))):
+    radius = receptive_radius(network, bool(painter.card.inputs))
+    for name, expected in (("stride", network.stride), ("receptive_radius", radius)):
         found = getattr(painter.card, name)
         if found != expected:
             raise CheckpointError(

@@ -72,7 +72,7 @@ def card(ndim=2, inputs=("density",), outputs=("brightness_temp",), parameters=P
         network=config,
         ndim=ndim,
         stride=config.stride,
-        receptive_radius=receptive_radius(config),
+        receptive_radius=receptive_radius(config, bool(inputs)),
         inputs=[field(name) for name in inputs],
         outputs=[field(name) for name in outputs],
         parameters=[ParameterCard(name=p.name, units=p.units, lower=p.lower, upper=p.upper) for p in parameters],

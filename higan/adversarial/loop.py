@@ -369,7 +369,7 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
         network=recipe.generator,
         ndim=geometry.ndim,
         stride=recipe.generator.stride,
-        receptive_radius=receptive_radius(recipe.generator),
+        receptive_radius=receptive_radius(recipe.generator, bool(recipe.data.inputs)),
         inputs=[field_card(name) for name in recipe.data.inputs],
         outputs=[field_card(name) for name in recipe.data.outputs],
         parameters=[

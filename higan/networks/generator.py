@@ -33,8 +33,8 @@ def build_generator(
     ndim : int
         1, 2 or 3.
     n_inputs, n_outputs : int
-        Channels of the input fields and of the output. Without input fields the noise is all there is to draw a map
-        from, and the finest level's takes their place.
+        Channels of the input fields and of the output. Without input fields a map is drawn from the coarsest noise
+        upwards: the way down is left out.
     n_parameters : int
         May be 0.
     seed : int
@@ -76,16 +76,19 @@ def build_generator(
         )
         embedding = embed(joined, config.embedding, seed, "generator", dtype)
 
-    x = inputs[0] if n_inputs else noise[0]
-    if config.centred:
-        x = Position(name="position", dtype=dtype)(x)
-    x = convolution(x, config.widths[0], "stem", **options)
-    skips = []
-    for level, width in enumerate(config.widths[:-1]):
-        x = _block(x, width, f"down{level}", embedding, None, **options)
-        skips.append(x)
-        x = halve(x, f"halve{level}", dtype)
-        x = convolution(x, config.widths[level + 1], f"widen{level}", kernel=1, gain=1.0, **options)
+    def place(x: Any, name: str) -> Any:
+        return Position(name=name, dtype=dtype)(x) if config.centred else x
+
+    # Without fields there is nothing to look at on the way down: the coarsest noise is where a map begins.
+    skips: list[Any] = [None] * (config.levels - 1)
+    if n_inputs:
+        x = convolution(place(inputs[0], "position"), config.widths[0], "stem", **options)
+        for level, width in enumerate(config.widths[:-1]):
+            x = skips[level] = _block(x, width, f"down{level}", embedding, None, **options)
+            x = halve(x, f"halve{level}", dtype)
+            x = convolution(x, config.widths[level + 1], f"widen{level}", kernel=1, gain=1.0, **options)
+    else:
+        x = convolution(place(noise[-1], "position"), config.widths[-1], "stem", **options)
     for i in range(config.bottom_blocks):
         x = _block(x, config.widths[-1], f"bottom{i}", embedding, noise[-1], **options)
     for level in reversed(range(config.levels - 1)):
@@ -93,7 +96,10 @@ def build_generator(
         # Channels are reduced before the map is enlarged: a 1 x 1 convolution commutes with repeating cells.
         x = convolution(x, width, f"narrow{level}", kernel=1, gain=1.0, **options)
         x = double(x, f"double{level}", dtype)
-        x = keras.layers.Concatenate(name=f"skip{level}", dtype=dtype)([x, skips[level]])
+        if n_inputs:
+            x = keras.layers.Concatenate(name=f"skip{level}", dtype=dtype)([x, skips[level]])
+        else:
+            x = place(x, f"position{level}")
         x = convolution(x, width, f"merge{level}", gain=1.0, **options)
         x = _block(x, width, f"up{level}", embedding, noise[level], **options)
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)

@@ -22,11 +22,12 @@ from higan.photometry import flux
 EMPTY = 1e-6  # of the flux that the networks aim at; a map with less is painted empty
 
 
-def receptive_radius(config: GeneratorConfig) -> int:
+def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
     """Cells beyond which nothing reaches a cell of the output, whatever the cell's place in its coarse cell.
 
     The interval of cells that one input cell touches is followed through the network: a 3 x 3 convolution widens it
-    by one on each side, halving and doubling round it outwards.
+    by one on each side, halving and doubling round it outwards. Without input `fields` it begins as a cell of the
+    coarsest noise.
 
     Examples
     --------
@@ -35,8 +36,8 @@ def receptive_radius(config: GeneratorConfig) -> int:
     """
 
     def reach(cell: int) -> int:
-        first, last = cell - 1, cell + 1  # stem
-        for _ in range(config.levels - 1):
+        first, last = (cell - 1, cell + 1) if fields else (cell // config.stride - 1, cell // config.stride + 1)  # stem
+        for _ in range(config.levels - 1 if fields else 0):
             first, last = (first - 2) // 2, (last + 2) // 2
         first, last = first - 2 * config.bottom_blocks, last + 2 * config.bottom_blocks
         for _ in range(config.levels - 1):

@@ -17,7 +17,7 @@ def build(ndim=2, n_inputs=1, n_outputs=1, n_parameters=2, dtype="float32", **ne
 def arguments(config, shape, n=2, n_inputs=1, n_parameters=2, seed=0):
     """Random fields, parameters and noise."""
     rng = np.random.default_rng(seed)
-    found = [rng.normal(size=(n, *shape, n_inputs)).astype("float32")]
+    found = [rng.normal(size=(n, *shape, n_inputs)).astype("float32")] if n_inputs else []
     if n_parameters:
         found.append(rng.uniform(-1, 1, size=(n, n_parameters)).astype("float32"))
     if config.noise_channels:
@@ -106,6 +106,26 @@ def test_receptive_radius_of_the_noise():
         assert min(_farthest(change, place) for place in covered) <= h
 
 
+@pytest.mark.parametrize("network", [{"widths": [4], "bottom_blocks": 1}, {}, {"widths": [4] * 4}])
+def test_without_fields_a_map_is_drawn_upwards(network):
+    """From the coarsest noise, which reaches as far as the receptive radius says; that of every level matters."""
+    config, model = build(1, n_inputs=0, n_parameters=0, **network)
+    assert not [layer.name for layer in model.layers if layer.name.startswith("down")]
+    h, s = receptive_radius(config, fields=False), config.stride
+    assert h <= receptive_radius(config)
+    cells = -(-(2 * h + 2 * s + 2) // s) * s
+    values = arguments(config, [cells], n=1, n_inputs=0, n_parameters=0)
+    before = call(model, values)
+    for level in range(config.levels):
+        changed = [x.copy() for x in values]
+        cell = (cells // 2 // s * s) >> level
+        changed[level][0, cell] += 3.0
+        change = np.abs(call(model, changed) - before)[0, :, 0]
+        reached = max(_farthest(change, place) for place in range(cell << level, (cell + 1) << level))
+        assert 0 <= reached <= h
+    assert reached >= h - s
+
+
 def test_receptive_radius_in_two_dimensions():
     config, model = build(2)
     h = receptive_radius(config)
@@ -167,15 +187,17 @@ def test_a_latent_vector_changes_all_of_a_map(n_parameters):
     assert (np.abs(call(model, values) - before) > 1e-6).mean() > 0.99
 
 
+@pytest.mark.parametrize("n_inputs", [0, 1])
 @pytest.mark.parametrize("ndim", [1, 2, 3])
-def test_a_centred_generator_knows_where_the_middle_is(ndim):
+def test_a_centred_generator_knows_where_the_middle_is(ndim, n_inputs):
     """Uniform input gives a map that looks alike from its middle along each axis and differs from there outwards."""
     shape = [16, 16, 8][:ndim]
-    config, model = build(ndim, centred=True, n_parameters=0)
-    out = call(model, [np.full_like(x, 0.3) for x in arguments(config, shape, n_parameters=0)])
+    config, model = build(ndim, centred=True, n_inputs=n_inputs, n_parameters=0)
+    values = [np.full_like(x, 0.3) for x in arguments(config, shape, n_inputs=n_inputs, n_parameters=0)]
+    out = call(model, values)
     assert out.shape == (2, *shape, 1) and out.std() > 1e-3
-    _, plain = build(ndim, n_parameters=0)
-    assert call(plain, [np.full_like(x, 0.3) for x in arguments(config, shape, n_parameters=0)]).std() < 1e-6
+    config, plain = build(ndim, n_inputs=n_inputs, n_parameters=0)
+    assert call(plain, values).std() < 1e-6
 
 
 def test_positions():
