@@ -4,8 +4,8 @@
 
 The checkpoint draws stamps for a list of parameters, noise included. GalSim draws as many of the same population
 (bulge, disc and knots of star formation, through the stamps' own point-spread function), and as many single Sérsic
-profiles, the least that a galaxy can be drawn with. GalSim runs in as many processes as there are cores. What either needs to
-start is not counted; nor is measuring the labels on GalSim's stamps.
+profiles, the least that a galaxy can be drawn with. GalSim runs in as many processes as there are cores. What either
+needs to start is not counted; nor is measuring the labels on GalSim's stamps.
 """
 
 from __future__ import annotations
