@@ -73,6 +73,8 @@ class Card(_Table):
     parameters : list of ParameterCard
     cell_size, thickness, redshift : float
         Of the training maps, lengths in `length_units`.
+    geometry : {"box", "image", "healpix"}
+        What kind of maps, as of :class:`higan.mapset.Geometry`.
     shape : list of int
         Cells of a training map.
     magnitude : str
@@ -104,6 +106,7 @@ class Card(_Table):
     length_units: str = "Mpc"
     thickness: float | None = None
     redshift: float | None = None
+    geometry: str = Field(default="box", pattern="^(box|image|healpix)$")
     shape: list[int] = []
     magnitude: str = ""
     periodic: bool = True

@@ -266,7 +266,7 @@ class Emulator:
         return any(outside(values, p).any() for values, p in zip(parameters.T, self.card.parameters, strict=True))
 
     def check_mapset(self, maps: MapSet) -> None:
-        """Refuse a map set whose fields, units, cell size, slab thickness or dimensions differ from the card's."""
+        """Refuse maps whose fields, units, cell size, slab thickness, redshift or dimensions differ from the card's."""
         card = self.card
         if maps.geometry.ndim != card.ndim:
             raise MapSetError(f"{maps.name} has {maps.geometry.ndim}D maps; {card.name} paints {card.ndim}D ones.")
@@ -291,6 +291,12 @@ class Emulator:
                     f"{maps.name} has a {what} of {received}, but {card.name} was trained on {wanted}. "
                     "Regrid the maps, or train on such maps."
                 )
+
+        ours, theirs = maps.geometry.redshift, card.redshift
+        if ours is not None and theirs is not None and abs(ours - theirs) > 0.01 * (1 + theirs):
+            raise MapSetError(
+                f"{maps.name} is at redshift {ours:g}, but {card.name} was trained at {theirs:g}. Give such maps."
+            )
 
     def _leaves_range(self, p: ParameterCard, values: np.ndarray) -> str:
         return (

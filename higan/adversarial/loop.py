@@ -379,6 +379,7 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
         length_units=geometry.length_units,
         thickness=geometry.thickness,
         redshift=geometry.redshift,
+        geometry=geometry.kind,
         shape=list(maps.shape[: geometry.ndim]),
         magnitude=recipe.data.magnitude or "",
         periodic=geometry.periodic,

@@ -219,6 +219,7 @@ def _map_set(
         [Parameter(p.name, p.units, p.lower, p.upper) for p in card.parameters],
         np.arange(len(array)) % len(parameters),
         Geometry(
+            kind=card.geometry,
             ndim=card.ndim,
             periodic=card.periodic,
             cell_size=card.cell_size,

@@ -382,6 +382,10 @@ BAD_SETS = {
         lambda path: tiny.maps(geometry=_geometry(thickness=None)).save(path),
         "has a slab thickness of none, but tiny was trained on 8 Mpc",
     ),
+    "redshift": (
+        lambda path: tiny.maps(geometry=_geometry(redshift=5.0)).save(path),
+        "is at redshift 5, but tiny was trained at 8",
+    ),
     "dimensions": (lambda path: tiny.maps(shape=(8, 8, 8)).save(path), "has 3D maps; tiny paints 2D ones"),
 }
 

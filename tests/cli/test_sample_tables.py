@@ -65,6 +65,14 @@ def test_a_map_a_row(painted, drawing, catalogue):
     assert [item.name for item in painted.parent.iterdir()] == ["out.h5"]
 
 
+def test_stamps_are_images(catalogue, tmp_path):
+    stamps = {"geometry": "image", "length_units": "arcsec", "thickness": None, "periodic": False, "redshift": None}
+    folder = tiny.save(tiny.card(inputs=()).model_copy(update=stamps), tmp_path / "stamps")
+    assert sample(folder, catalogue, tmp_path / "out.h5") == 0
+    geometry = MapSet.open(tmp_path / "out.h5").geometry
+    assert (geometry.kind, geometry.length_units, geometry.periodic) == ("image", "arcsec", False)
+
+
 @pytest.mark.parametrize("name", ["catalog.csv", "catalog.ecsv", "catalog.hdf5", "catalog"])
 def test_other_tables(name, painted, drawing, tmp_path):
     options = {"path": "galaxies"} if name.endswith("hdf5") else {"format": "ascii.csv"} if "." not in name else {}
