@@ -93,6 +93,9 @@ class ObjectiveConfig(_Table):
         decide.
     spectral_fields : list of {"physical", "scaled"}
         The fields whose power that is.
+    spectral_by_axis : bool
+        Take the power along each axis for itself. Networks start with directions of their own, which in three
+        dimensions no other loss takes from them in a short training.
     mean_power_weight : float
         Of a loss on R(k) of running means of generated and true power, and on their mean squares at k = 0, of the same
         fields: where the power of single maps scatters widely, only the mean of many can say whether it is right.
@@ -122,6 +125,7 @@ class ObjectiveConfig(_Table):
     spectral_weight: float = Field(default=0.0, ge=0)
     spectral: Literal["ratio", "crps"] = "ratio"
     spectral_fields: list[Literal["physical", "scaled"]] = Field(default=["physical"], min_length=1)
+    spectral_by_axis: bool = False
     mean_power_weight: float = Field(default=0.0, ge=0)
     mode_weight: float = Field(default=0.0, ge=0)
     octave_weight: float = Field(default=0.0, ge=0)

@@ -134,6 +134,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, held: E
         margin=recipe.objective.margin,
         spectral_weight=recipe.objective.spectral_weight,
         spectral=recipe.objective.spectral,
+        spectral_by_axis=recipe.objective.spectral_by_axis,
         spectral_fields=tuple(recipe.objective.spectral_fields),
         mean_power_weight=recipe.objective.mean_power_weight,
         mode_weight=recipe.objective.mode_weight,

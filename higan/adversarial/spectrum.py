@@ -11,13 +11,15 @@ import numpy as np
 from keras import ops
 
 from higan.adversarial.objectives import crps
-from higan.validation.power_spectrum import bin_weights, taper
+from higan.validation.power_spectrum import axis_shares, bin_weights, taper
 
 FULL = 0.1  # of R - 1: from there on power is punished at full strength
 EMPTY = 0.1  # of the mean power over groups, or of generated power; true power that is less is taken for this much
 
 
-def spectral_loss(fake: Any, real: Any, window: str | None = None, group: int | None = None) -> Any:
+def spectral_loss(
+    fake: Any, real: Any, window: str | None = None, group: int | None = None, by_axis: bool = False
+) -> Any:
     """Mean over bins of k, groups of maps and channels of |R - 1|, R = sum P_fake / sum P_real over a group's maps.
 
     Parameters
@@ -28,6 +30,9 @@ def spectral_loss(fake: Any, real: Any, window: str | None = None, group: int | 
         For maps that are not periodic, as of :func:`higan.validation.power_spectrum.power_spectrum`.
     group : int, optional
         Maps in a group, which are neighbours; n is a multiple of it. All are one group where not given.
+    by_axis : bool
+        Take the power along each axis for itself (:func:`higan.validation.power_spectrum.axis_shares`): too much along
+        one then does not make up for too little along another.
 
     Returns
     -------
@@ -58,13 +63,15 @@ def spectral_loss(fake: Any, real: Any, window: str | None = None, group: int | 
     0.75
     """
     group = real.shape[0] if group is None else group
-    fake_power, real_power = (_power(maps, window, group) for maps in _of_order_one(fake, real))
+    fake_power, real_power = (_power(maps, window, group, by_axis) for maps in _of_order_one(fake, real))
     measure = ops.maximum(real_power, EMPTY * ops.mean(real_power, axis=1, keepdims=True))
     # A bin without power, as of a batch of empty maps, says nothing.
     return ops.mean(quotient(ops.abs(fake_power - real_power), measure, 1e-12))
 
 
-def spectral_crps(first: Any, second: Any, real: Any, window: str | None = None, group: int = 1) -> Any:
+def spectral_crps(
+    first: Any, second: Any, real: Any, window: str | None = None, group: int = 1, by_axis: bool = False
+) -> Any:
     """CRPS of two realisations' ln(P + floor), mean over bins of k, groups of maps and channels; lower is better.
 
     Where the power of a map scatters widely about what its condition implies, as that of a few bright cells does, a
@@ -75,7 +82,7 @@ def spectral_crps(first: Any, second: Any, real: Any, window: str | None = None,
     ----------
     first, second, real : tensors, shape (n, *shape, c)
         Two realisations and the truth of one condition each; cells are square.
-    window, group
+    window, group, by_axis
         As of :func:`spectral_loss`; powers are summed over a group.
 
     Returns
@@ -95,7 +102,7 @@ def spectral_crps(first: Any, second: Any, real: Any, window: str | None = None,
     >>> round(float(spectral_crps(2 * maps, 2 * maps, maps, group=4)), 3)  # ln(4.1 / 1.1)
     1.316
     """
-    powers = [_power(maps, window, group) for maps in _of_order_one(first, second, real)]
+    powers = [_power(maps, window, group, by_axis) for maps in _of_order_one(first, second, real)]
     mean = ops.mean(powers[-1], axis=1, keepdims=True)
     logs = [ops.log(quotient(power, mean, 1e-12) + EMPTY) for power in powers]
     return ops.mean(crps(*logs))
@@ -194,12 +201,19 @@ def _of_order_one(*maps: Any) -> list[Any]:
     return [batch / scale for batch in maps]
 
 
-def _power(maps: Any, window: str | None, group: int) -> Any:
-    """Mean power of the modes of each bin, summed over a group's maps, shape (bins, groups, c)."""
-    squares = _squared(_transform(maps, window)[1])
+def _power(maps: Any, window: str | None, group: int, by_axis: bool) -> Any:
+    """Mean power of the modes of each bin, summed over a group's maps, (bins, groups, c); one axis upon another."""
+    squares, shape = _squared(_transform(maps, window)[1]), maps.shape[1:-1]
     n, c, modes = squares.shape
     squares = ops.sum(ops.reshape(squares, (n // group, group, c, modes)), axis=1)
-    return _binned(squares, maps.shape[1:-1])
+    if not by_axis:
+        return _binned(squares, shape)
+    return ops.concatenate([_binned(squares * share, shape) for share in _shares(tuple(shape))])
+
+
+@functools.lru_cache(maxsize=4)
+def _shares(shape: tuple[int, ...]) -> np.ndarray:
+    return axis_shares(shape).astype(np.float32)
 
 
 def _transform(maps: Any, window: str | None) -> tuple[Any, Any]:

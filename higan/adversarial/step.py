@@ -49,6 +49,8 @@ class StepConfig:
         :func:`higan.adversarial.spectrum.spectral_loss` or :func:`higan.adversarial.spectrum.spectral_crps`.
     spectral_fields : tuple of {"physical", "scaled"}
         What it is taken of.
+    spectral_by_axis : bool
+        Whether it is taken of the power along each axis for itself.
     mean_power_weight : float
         Of a loss on R(k) of running means of generated and true power (:func:`higan.adversarial.spectrum.surplus`), of
         the same fields: of all true maps seen and of about the last eighth of the generated ones.
@@ -92,6 +94,7 @@ class StepConfig:
     spectral_weight: float = 0.0
     spectral: str = "ratio"
     spectral_fields: tuple[str, ...] = ("physical",)
+    spectral_by_axis: bool = False
     mean_power_weight: float = 0.0
     mode_weight: float = 0.0
     octave_weight: float = 0.0
@@ -298,10 +301,15 @@ class Step:
 
     def _spectral(self, generated: Any, true: Any) -> Any:
         config = self.config
+        options = {
+            "window": config.window,
+            "group": config.maps_per_simulation,
+            "by_axis": config.spectral_by_axis,
+        }
         if config.spectral == "crps":
-            return spectral_crps(*_halves(generated), true, config.window, config.maps_per_simulation)
+            return spectral_crps(*_halves(generated), true, **options)
         true = _repeat(true, config.realisations)
-        return spectral_loss(generated, true, config.window, config.maps_per_simulation)
+        return spectral_loss(generated, true, **options)
 
     def _mean_power(self, state: State, pairs: Sequence[tuple[Any, Any]], count: Any) -> tuple[list[Any], Any, Any]:
         """The running means of generated and true power, how far they are apart, and the loss that mends it."""

@@ -180,6 +180,25 @@ def correlation(P_aa: Any, P_bb: Any, P_ab: Any) -> np.ndarray:
     return ratio(P_ab, np.sqrt(np.asarray(P_aa) * np.asarray(P_bb)))
 
 
+def wavevectors(shape: Sequence[int], cell_size: float | Sequence[float]) -> list[np.ndarray]:
+    """Components of k of the modes of :func:`numpy.fft.rfftn` of a map of `shape`, in 1 / length.
+
+    Each varies along its own axis and broadcasts with the others.
+
+    Examples
+    --------
+    >>> [k.shape for k in wavevectors((6, 4), np.pi)]
+    [(6, 1), (1, 3)]
+    """
+    cells, components = _cells(cell_size, len(shape)), []
+    for axis, (n, cell) in enumerate(zip(shape, cells, strict=True)):
+        frequencies = scipy.fft.rfftfreq(n, cell) if axis == len(shape) - 1 else scipy.fft.fftfreq(n, cell)
+        along = [1] * len(shape)
+        along[axis] = -1
+        components.append((2 * np.pi * frequencies).reshape(along))
+    return components
+
+
 def wavenumbers(shape: Sequence[int], cell_size: float | Sequence[float]) -> np.ndarray:
     """|k| of every mode of :func:`numpy.fft.rfftn` of a map of `shape`, in 1 / length.
 
@@ -188,14 +207,38 @@ def wavenumbers(shape: Sequence[int], cell_size: float | Sequence[float]) -> np.
     >>> wavenumbers((4,), np.pi)
     array([0. , 0.5, 1. ])
     """
-    cells = _cells(cell_size, len(shape))
     squared: Any = 0.0
-    for axis, (n, cell) in enumerate(zip(shape, cells, strict=True)):
-        frequencies = scipy.fft.rfftfreq(n, cell) if axis == len(shape) - 1 else scipy.fft.fftfreq(n, cell)
-        along = [1] * len(shape)
-        along[axis] = -1
-        squared = squared + ((2 * np.pi * frequencies) ** 2).reshape(along)
+    for component in wavevectors(shape, cell_size):
+        squared = squared + component**2
     return np.sqrt(squared)
+
+
+def axis_shares(shape: Sequence[int], cell_size: float | Sequence[float] = 1.0) -> np.ndarray:
+    """How much each mode of :func:`numpy.fft.rfftn` of a map of `shape` counts for the power along each axis.
+
+    A mode counts for the axis that its wavevector lies nearest to, in equal parts where there are several. In each bin
+    of k the shares of an axis have the mean 1 (0 where no mode lies near it), so that
+    ``bin_weights(shape) @ (shares[axis] * power)`` is the mean power of its modes.
+
+    Returns
+    -------
+    ndarray, shape (ndim, modes)
+
+    Examples
+    --------
+    >>> shares = axis_shares((8, 8))
+    >>> shares.shape, bool(np.allclose(bin_weights((8, 8)) @ shares.T, 1))
+    ((2, 40), True)
+    """
+    components = np.stack(np.broadcast_arrays(*(np.abs(k) for k in wavevectors(shape, cell_size))))
+    longest = components.max(axis=0)
+    # But for rounding, as cells may differ between axes.
+    nearest = (components >= longest * (1 - 1e-9)).reshape(len(shape), -1)
+    shares = nearest / nearest.sum(axis=0)
+    weights = bin_weights(shape, cell_size).tocsr()
+    means = weights @ shares.T
+    share_of_bin = np.divide(1.0, means, out=np.zeros_like(means), where=means > 0)
+    return shares * ((weights > 0).T @ share_of_bin).T
 
 
 def bin_weights(shape: Sequence[int], cell_size: float | Sequence[float] = 1.0) -> scipy.sparse.sparray:

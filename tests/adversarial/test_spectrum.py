@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from higan.adversarial.spectrum import mode_score, spectral_loss
-from higan.validation.power_spectrum import bin_weights, power_spectrum, taper
+from higan.adversarial.spectrum import mode_score, spectral_crps, spectral_loss
+from higan.validation.power_spectrum import axis_shares, bin_weights, power_spectrum, taper
 
 
 @pytest.mark.parametrize("window", [None, "hann"])
@@ -20,6 +20,27 @@ def test_spectral_loss_is_that_of_the_validation(shape, window):
     found = float(spectral_loss(fake, real, window))
     assert found == pytest.approx(np.mean(expected), rel=1e-3)
     assert float(spectral_loss(real, real, window)) == 0
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (8, 8, 8), (12, 10)])
+def test_power_along_each_axis(shape):
+    """All power along the first axis, as much as isotropic maps have: only the losses by axis see it."""
+    rng = np.random.default_rng(10)
+    real = rng.normal(size=(200, *shape)).astype("float32")
+    axes = tuple(range(1, len(shape) + 1))
+    shares = axis_shares(shape)
+    modes = np.fft.rfftn(real, axes=axes)
+    fake = np.fft.irfftn(modes * np.sqrt(shares[0].reshape(modes.shape[1:])), shape, axes=axes).astype("float32")
+    weights = bin_weights(shape)
+    squares = [np.abs(np.fft.rfftn(maps, axes=axes)).reshape(len(maps), -1) ** 2 for maps in (fake, real)]
+    sums = [np.concatenate([weights @ (share * square.sum(axis=0)) for share in shares]) for square in squares]
+    expected = np.abs(sums[0] / sums[1] - 1)[sums[1] > 0].sum() / len(sums[1])
+    fake, real = fake[..., None], real[..., None]
+    assert expected > 0.5
+    assert float(spectral_loss(fake, real, by_axis=True)) == pytest.approx(expected, rel=1e-3)
+    assert float(spectral_loss(fake, real)) < 0.1
+    by_axis, together = (float(spectral_crps(fake, fake, real, group=200, by_axis=each)) for each in (True, False))
+    assert together < 0.1 < 0.5 < by_axis
 
 
 def test_spectral_loss_of_groups():
