@@ -301,15 +301,11 @@ class Step:
 
     def _spectral(self, generated: Any, true: Any) -> Any:
         config = self.config
-        options = {
-            "window": config.window,
-            "group": config.maps_per_simulation,
-            "by_axis": config.spectral_by_axis,
-        }
+        options = (config.window, config.maps_per_simulation, config.spectral_by_axis)
         if config.spectral == "crps":
-            return spectral_crps(*_halves(generated), true, **options)
+            return spectral_crps(*_halves(generated), true, *options)
         true = _repeat(true, config.realisations)
-        return spectral_loss(generated, true, **options)
+        return spectral_loss(generated, true, *options)
 
     def _mean_power(self, state: State, pairs: Sequence[tuple[Any, Any]], count: Any) -> tuple[list[Any], Any, Any]:
         """The running means of generated and true power, how far they are apart, and the loss that mends it."""
