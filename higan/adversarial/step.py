@@ -303,7 +303,8 @@ class Step:
         config = self.config
         options = (config.window, config.maps_per_simulation, config.spectral_by_axis)
         if config.spectral == "crps":
-            return spectral_crps(*_halves(generated), true, *options)
+            first, second = _halves(generated)
+            return spectral_crps(first, second, true, *options)
         true = _repeat(true, config.realisations)
         return spectral_loss(generated, true, *options)
 
