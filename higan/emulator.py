@@ -19,6 +19,7 @@ import numpy as np
 from higan.checkpoint import CARD, Card, ParameterCard, find_checkpoint
 from higan.errors import CheckpointError, MapSetError, ParameterError
 from higan.mapset import MapSet, outside
+from higan.painting.lazy import is_lazy, paint_lazily
 from higan.painting.painter import Painter, receptive_radius
 from higan.painting.regions import batch_of, check_count, paint_maps
 
@@ -86,14 +87,19 @@ class Emulator:
         tile: int | None = None,
         batch_size: int | None = None,
         allow_extrapolation: bool = False,
-    ) -> np.ndarray:
+    ) -> Any:
         """Paint maps.
+
+        Dask arrays give a dask array, of any size: nothing is painted until it is computed, on threads, processes or a
+        cluster, in the memory of a tile each. ``emulator.sample(da.from_zarr("density.zarr"), …).to_zarr("hi.zarr")``
+        paints a box that does not fit into memory.
 
         Parameters
         ----------
         fields : array, or mapping of field name to array
-            One map (*shape), or several (n, *shape), in the units of `card.inputs`; any size. Left out for a checkpoint
-            without inputs, which draws as many maps as `rows` or the longest of the parameters has entries.
+            One map (*shape), or several (n, *shape), numpy's or dask's, in the units of `card.inputs`; any size. Left
+            out for a checkpoint without inputs, which draws as many maps as `rows` or the longest of the parameters has
+            entries.
         parameters : mapping of str to float or array, shape (n,)
             Every parameter of the card, in its units; :func:`higan.sources.tables.read_parameters` reads a catalogue's.
         seed : int
@@ -118,15 +124,22 @@ class Emulator:
         -------
         array of float32
             (n, *shape), or (n, realisations, *shape) where `realisations` is given; without the leading n for a
-            single map. A last axis for the outputs where there are several. In the units of `card.outputs`.
+            single map. A last axis for the outputs where there are several. In the units of `card.outputs`. A dask
+            array, a tile a chunk, where `fields` is one.
 
         Raises
         ------
         MapSetError
-            If a field is missing, has the wrong shape or is not finite.
+            If a field is missing, has the wrong shape or is not finite (a dask array's cells: when they are painted).
         ParameterError
             If a parameter is missing, misnamed, of the wrong length or out of its range, or `seed`, `realisations`,
             `tile` or `batch_size` is no such number.
+
+        Examples
+        --------
+        >>> import dask.array as da  # doctest: +SKIP
+        >>> box = emulator.sample(da.from_zarr("density.zarr"), theta, seed=1)  # doctest: +SKIP
+        >>> box[:64, :64, :64].compute()  # paints one corner  # doctest: +SKIP
         """
         for name, value in (("realisations", realisations), ("tile", tile), ("batch_size", batch_size)):
             if value is not None:
@@ -135,7 +148,8 @@ class Emulator:
         stacked, single = (
             self._fields(fields, shape) if self.card.inputs else self._empty(fields, parameters, rows, shape)
         )
-        n = len(stacked)
+        lazy = isinstance(stacked, list)
+        n = 1 if single else len(stacked[0] if lazy else stacked)
         theta = self.check_parameters(parameters or {}, n, allow_extrapolation=allow_extrapolation)
         rows = np.arange(n) if rows is None else np.asarray(rows, dtype=np.int64).reshape(-1)
         if len(rows) != n:
@@ -149,6 +163,21 @@ class Emulator:
                     ExtrapolationWarning,
                     stacklevel=2,
                 )
+        if lazy:
+            painted: Any = paint_lazily(
+                self.painter,
+                stacked,
+                theta,
+                seed=int(seed),
+                rows=rows,
+                realisations=draws,
+                periodic=periodic,
+                tile=tile,
+                batch_size=batch_size,
+            )
+            painted = painted if len(self.card.outputs) > 1 else painted[..., 0]
+            painted = painted[:, 0] if realisations is None else painted
+            return painted[0] if single else painted
         size = batch_size or self.default_batch(stacked.shape[1:-1])
         out = np.empty((n * draws, *stacked.shape[1:-1], len(self.card.outputs)), dtype=np.float32)
         for start in range(0, n * draws, size):
@@ -306,7 +335,7 @@ class Emulator:
 
     def _empty(
         self, fields: Any, parameters: Mapping[str, Any] | None, rows: Any, shape: Sequence[int] | None
-    ) -> tuple[np.ndarray, bool]:
+    ) -> tuple[Any, bool]:
         """No fields, as (n, *shape, 0), and whether a single map is asked for."""
         card = self.card
         if fields is not None:
@@ -320,8 +349,8 @@ class Emulator:
         counts += [] if rows is None else [np.size(rows)]
         return np.empty((max(counts, default=1), *shape, 0), dtype=np.float32), not counts
 
-    def _fields(self, fields: Any, shape: Sequence[int] | None) -> tuple[np.ndarray, bool]:
-        """Fields as (n, *shape, n_inputs), and whether it was a single map."""
+    def _fields(self, fields: Any, shape: Sequence[int] | None) -> tuple[Any, bool]:
+        """Fields as (n, *shape, n_inputs), or a list of dask's as they are, and whether it was a single map."""
         card = self.card
         if shape is not None:
             raise MapSetError(f"shape is that of the input fields of {card.name}. Leave it out.")
@@ -336,11 +365,12 @@ class Emulator:
         for item in card.inputs:
             if item.field not in fields:
                 raise MapSetError(f"field {item.field!r} is missing: received {', '.join(fields) or 'none'}.")
+            array = fields[item.field]
             try:
-                array = np.asarray(fields[item.field], dtype=np.float32)
+                array = array if is_lazy(array) else np.asarray(array, dtype=np.float32)
             except (TypeError, ValueError) as error:
                 raise MapSetError(f"field {item.field!r} is not an array of numbers ({error}).") from error
-            if array.ndim not in (card.ndim, card.ndim + 1) or 0 in array.shape:
+            if array.ndim not in (card.ndim, card.ndim + 1) or 0 in array.shape or np.isnan(array.shape).any():
                 raise MapSetError(
                     f"field {item.field!r} has shape {array.shape}; {card.name} takes one map of {card.ndim} "
                     f"dimensions, or several along a first axis."
@@ -349,6 +379,9 @@ class Emulator:
         if len({array.shape for array in arrays}) > 1:
             raise MapSetError(f"fields differ in shape: {', '.join(str(a.shape) for a in arrays)}.")
         single = arrays[0].ndim == card.ndim
+        if any(map(is_lazy, arrays)):
+            # Left as they are, so that a tile reads its own region only; its values are looked at then.
+            return arrays, single
         stacked = np.stack([array[None] if single else array for array in arrays], axis=-1)
         finite = np.isfinite(stacked).reshape(len(stacked), -1).all(axis=1)
         if not finite.all():

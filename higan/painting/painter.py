@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +76,20 @@ class Painter:
         for name, variable in zip(names, model.variables, strict=True):
             variable.assign(weights[name])
         return cls(card, model)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A painter travels to another process as its card and its weights, and is built there once."""
+        weights = [np.asarray(keras.ops.convert_to_numpy(variable)) for variable in self.model.variables]
+        return _arrived, (self.card, weights, self._digest(weights))
+
+    def __dask_tokenize__(self) -> str:
+        return self.__reduce__()[1][-1]
+
+    def _digest(self, weights: Sequence[np.ndarray]) -> str:
+        digest = hashlib.sha256(self.card.model_dump_json().encode())
+        for array in weights:
+            digest.update(array.tobytes())
+        return digest.hexdigest()
 
     def scale_parameters(self, parameters: Any) -> Any:
         """Parameters (…, n_par) mapped from their trained range to [-1, 1]."""
@@ -156,6 +172,22 @@ class Painter:
     @cached_property
     def _forward(self) -> Any:
         return self.model.predict_on_batch
+
+
+_painters: dict[str, Painter] = {}
+_building = threading.Lock()
+
+
+def _arrived(card: Card, weights: Sequence[np.ndarray], digest: str) -> Painter:
+    """The painter of a pickle; one a process, however many tasks bring it."""
+    with _building:
+        if digest not in _painters:
+            model = build_model(card)
+            for variable, array in zip(model.variables, weights, strict=True):
+                variable.assign(array)
+            _painters.clear()
+            _painters[digest] = Painter(card, model)
+        return _painters[digest]
 
 
 def scale_parameters(parameters: Any, lower: Any, upper: Any) -> Any:

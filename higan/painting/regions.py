@@ -7,13 +7,15 @@ cut off afterwards. Its noise is looked up by absolute cell.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from higan.checkpoint import Card
 from higan.errors import ParameterError
 from higan.painting.painter import Painter
 
@@ -32,6 +34,183 @@ def batch_of(shape: Sequence[int]) -> int:
     (64, 1)
     """
     return max(1, BATCH_CELLS // int(np.prod(shape)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """A part of a map, and the region it is painted from: the part with a margin.
+
+    Attributes
+    ----------
+    first, last : tuple of int
+        The region's cells are first … last - 1 of every axis, in absolute cells.
+    place : tuple of slice
+        Where in the map the part lies.
+    inner : tuple of slice
+        Where in the region it lies.
+    shape : tuple of int
+        Of the map.
+    period : tuple of int, optional
+        Cells after which the map repeats; ``None`` where it is continued by reflection.
+    """
+
+    first: tuple[int, ...]
+    last: tuple[int, ...]
+    place: tuple[slice, ...]
+    inner: tuple[slice, ...]
+    shape: tuple[int, ...]
+    period: tuple[int, ...] | None
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """The region's shape."""
+        return tuple(b - a for a, b in zip(self.first, self.last, strict=True))
+
+    def places(self) -> Iterator[tuple[slice, ...]]:
+        """The pieces of the map that the region consists of: slices of the spatial axes, ascending."""
+        runs = [[cells for cells, _ in self._runs(axis)] for axis in range(len(self.shape))]
+        return itertools.product(*runs)
+
+    def join(self, pieces: Iterable[np.ndarray]) -> np.ndarray:
+        """The region of a batch of maps: its cells, and beyond them the maps wrapped or reflected.
+
+        Parameters
+        ----------
+        pieces : iterable of array, shape (batch, *cells, …)
+            The maps at each of :meth:`places`.
+        """
+        found = iter(pieces)
+
+        def along(axis: int) -> np.ndarray:
+            if axis == len(self.shape):
+                return next(found)
+            parts = [np.flip(along(axis + 1), axis + 1) if turn else along(axis + 1) for _, turn in self._runs(axis)]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts, axis + 1)
+
+        return along(0)
+
+    def _runs(self, axis: int) -> Iterator[tuple[slice, bool]]:
+        """The map's cells along an axis of the region, in stretches of neighbours; whether one is to be reversed."""
+        cells, index = self.shape[axis], np.arange(self.first[axis], self.last[axis])
+        if self.period is not None:
+            # First the extent, which the noise repeats by too, then the map's own cells within it.
+            index = (index % self.period[axis]) % cells
+        elif cells > 1:
+            index = np.abs((index + cells - 1) % (2 * cells - 2) - (cells - 1))
+        else:
+            index[:] = 0
+        while len(index):
+            step = int(index[1] - index[0]) if len(index) > 1 else 1
+            n = 1
+            if abs(step) == 1:
+                n += int(np.argmin(np.append(np.diff(index) == step, False)))
+            low, high = sorted((int(index[0]), int(index[n - 1])))
+            yield slice(low, high + 1), n > 1 and step < 0
+            index = index[n:]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiling:
+    """How maps of one shape are cut into tiles; numbered, the last axis running fastest.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of a map.
+    extent : tuple of int
+        The same, in multiples of the stride.
+    sides, margins : tuple of int
+        Of a tile, along each axis; a tile at the end may be shorter.
+    periodic : bool
+
+    Examples
+    --------
+    >>> tiling = Tiling((50, 64), (56, 64), (32, 64), (8, 0), True)
+    >>> len(tiling), tiling[1].place
+    (2, (slice(32, 50, None), slice(0, 64, None)))
+    >>> tiling[1].first, tiling[1].last
+    ((24, 0), (64, 64))
+    """
+
+    shape: tuple[int, ...]
+    extent: tuple[int, ...]
+    sides: tuple[int, ...]
+    margins: tuple[int, ...]
+    periodic: bool
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Tiles along each axis."""
+        return tuple(-(-n // side) for n, side in zip(self.extent, self.sides, strict=True))
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def __iter__(self) -> Iterator[Tile]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> Tile:
+        start = [int(i) * side for i, side in zip(np.unravel_index(number, self.counts), self.sides, strict=True)]
+        stop = [min(a + side, n) for a, side, n in zip(start, self.sides, self.extent, strict=True)]
+        ends = [min(b, n) for b, n in zip(stop, self.shape, strict=True)]
+        return Tile(
+            first=tuple(a - m for a, m in zip(start, self.margins, strict=True)),
+            last=tuple(b + m for b, m in zip(stop, self.margins, strict=True)),
+            place=tuple(slice(a, b) for a, b in zip(start, ends, strict=True)),
+            inner=tuple(slice(m, m + b - a) for m, a, b in zip(self.margins, start, ends, strict=True)),
+            shape=self.shape,
+            period=self.extent if self.periodic else None,
+        )
+
+
+def lay_tiles(card: Card, shape: Sequence[int], *, periodic: bool = True, tile: int | None = None) -> Tiling:
+    """How the maps of `shape` are cut; the arguments are those of :func:`paint_maps`."""
+    if tile is not None:
+        check_count("tile", tile)
+    if card.network.centred:
+        # A map with a middle is painted as it was trained: at once, its sides together.
+        tile, periodic = max(shape), True
+    s = card.stride
+    extent = [-(-n // s) * s for n in shape]
+    margin = -(-card.receptive_radius // s) * s
+    if tile is None:
+        sides = _default_sides(extent, s, margin, periodic)
+    else:
+        sides = [min(-(-tile // s) * s, n) for n in extent]
+    margins = _margins(sides, extent, margin, periodic)
+    return Tiling(tuple(shape), tuple(extent), tuple(sides), tuple(margins), periodic)
+
+
+def paint_tile(
+    painter: Painter,
+    region: np.ndarray,
+    parameters: np.ndarray,
+    tile: Tile,
+    *,
+    seed: int,
+    rows: Any,
+    realisations: Any = 0,
+) -> np.ndarray:
+    """Paint a tile of a batch of maps.
+
+    Parameters
+    ----------
+    painter : Painter
+    region : array, shape (batch, *tile.cells, n_inputs)
+        The input fields there, as :meth:`Tile.join` gives them.
+    parameters, seed, rows, realisations
+        As of :func:`paint_maps`.
+    tile : Tile
+
+    Returns
+    -------
+    array of float32
+        The tile without its margin, (batch, *shape, n_outputs).
+    """
+    noise = painter.noise(
+        tile.cells, seed=seed, rows=rows, realisations=realisations, origin=tile.first, period=tile.period
+    )
+    return painter.paint_host(region, parameters, noise)[:, *tile.inner]
 
 
 def paint_maps(
@@ -73,37 +252,12 @@ def paint_maps(
     ParameterError
         If `tile` is no whole number of at least 1.
     """
-    if tile is not None:
-        check_count("tile", tile)
-    shape = fields.shape[1:-1]
-    if painter.card.network.centred:
-        # A map with a middle is painted as it was trained: at once, its sides together.
-        tile, periodic = max(shape), True
-    s = painter.card.stride
-    extent = [-(-n // s) * s for n in shape]
-    margin = -(-painter.card.receptive_radius // s) * s
-    if tile is None:
-        sides = _default_sides(extent, s, margin, periodic)
-    else:
-        sides = [min(-(-tile // s) * s, n) for n in extent]
-    margins = _margins(sides, extent, margin, periodic)
     out = np.empty((*fields.shape[:-1], len(painter.outputs)), dtype=np.float32)
-    for start in _corners(extent, sides):
-        stop = [min(a + side, n) for a, side, n in zip(start, sides, extent, strict=True)]
-        first = [a - m for a, m in zip(start, margins, strict=True)]
-        last = [b + m for b, m in zip(stop, margins, strict=True)]
-        noise = painter.noise(
-            [b - a for a, b in zip(first, last, strict=True)],
-            seed=seed,
-            rows=rows,
-            realisations=realisations,
-            origin=first,
-            period=extent if periodic else None,
+    for part in lay_tiles(painter.card, fields.shape[1:-1], periodic=periodic, tile=tile):
+        region = part.join(fields[:, *place] for place in part.places())
+        out[:, *part.place] = paint_tile(
+            painter, region, parameters, part, seed=seed, rows=rows, realisations=realisations
         )
-        painted = painter.paint_host(_region(fields, first, last, extent, periodic), parameters, noise)
-        inner = tuple(slice(m, m + min(b, n) - a) for m, a, b, n in zip(margins, start, stop, shape, strict=True))
-        place = tuple(slice(a, min(b, n)) for a, b, n in zip(start, stop, shape, strict=True))
-        out[:, *place] = painted[:, *inner]
     return out
 
 
@@ -131,26 +285,3 @@ def _default_sides(extent: Sequence[int], s: int, margin: int, periodic: bool) -
 def _margins(sides: Sequence[int], extent: Sequence[int], margin: int, periodic: bool) -> list[int]:
     # A periodic axis that one tile covers needs no margin: the network's own padding wraps it.
     return [0 if periodic and side == n else margin for side, n in zip(sides, extent, strict=True)]
-
-
-def _corners(extent: Sequence[int], sides: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    return itertools.product(*(range(0, n, side) for n, side in zip(extent, sides, strict=True)))
-
-
-def _region(
-    fields: np.ndarray, first: Sequence[int], last: Sequence[int], extent: Sequence[int], periodic: bool
-) -> np.ndarray:
-    """Cells first … last - 1 of every axis; beyond the map they are wrapped at `extent`, or reflected."""
-    for axis, (a, b, n) in enumerate(zip(first, last, extent, strict=True), start=1):
-        cells = fields.shape[axis]
-        index = np.arange(a, b)
-        if periodic:
-            # First the extent, which the noise repeats by too, then the map's own cells within it.
-            index = (index % n) % cells
-        elif cells > 1:
-            index = np.abs((index + cells - 1) % (2 * cells - 2) - (cells - 1))
-        else:
-            index[:] = 0
-        if len(index) != cells or not np.array_equal(index, np.arange(cells)):
-            fields = np.take(fields, index, axis=axis)
-    return fields
