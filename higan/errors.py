@@ -29,6 +29,10 @@ class MissingDependencyError(HiganError):
     """An optional package or a library it needs is not installed."""
 
 
+class ClusterError(HiganError):
+    """A cluster cannot be reached, or has no workers."""
+
+
 class TrainingError(HiganError):
     """Training cannot start or go on."""
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -246,7 +247,7 @@ class MapSet:
             )
         return self.fields[name]
 
-    def read(self, name: str, rows: Any = None, *, check: bool = True) -> np.ndarray:
+    def read(self, name: str, rows: Any = None, *, place: tuple[slice, ...] = (), check: bool = True) -> np.ndarray:
         """Maps of field `name` as float32, shape (len(rows), *shape).
 
         Parameters
@@ -254,6 +255,8 @@ class MapSet:
         name : str
         rows : sequence of int, or of bool, shape (n,), optional
             Counted from 0, in any order, repeats allowed, or a mask; all of them where ``None``.
+        place : tuple of slice
+            Which cells of the maps, an axis each; all of those it does not reach.
         check : bool
             Refuse maps that are not finite.
 
@@ -266,7 +269,7 @@ class MapSet:
         array = self.field(name).array
         rows = self._rows(rows)
         try:
-            values = _take(array, rows)
+            values = _take(array, rows, place)
         except (OSError, RuntimeError) as error:
             raise MapSetError(
                 f"{self.name}: field {name!r} cannot be read ({first_line(error)}). The file is truncated "
@@ -338,8 +341,9 @@ class MapSet:
         digest.update(self.simulation.astype("<i4").tobytes())
         for name in sorted(self.fields if fields is None else fields):
             digest.update(name.encode())
-            for batch in self.batches(name):
-                digest.update(batch.astype("<f4").tobytes())
+            shape = self.field(name).shape
+            for rows, place in parts(len(self), shape):
+                digest.update(self.read(name, range(rows.start, rows.stop), place=place).astype("<f4").tobytes())
         return digest.hexdigest()
 
     def _rows(self, rows: Any) -> np.ndarray:
@@ -563,15 +567,37 @@ class _Rows:
         return _take(self.array, self.rows[index])
 
 
-def _take(array: Any, rows: np.ndarray) -> np.ndarray:
-    """Rows of an array-like in any order; h5py wants them ascending, without repeats."""
-    if isinstance(array, np.ndarray | _Rows):
+def parts(n: int, shape: Sequence[int], cells: int = 2**24) -> Iterator[tuple[slice, tuple[slice, ...]]]:
+    """`n` maps of `shape` in parts of at most `cells`: some maps, or, of a larger one, a part of its first axis.
+
+    Examples
+    --------
+    >>> list(parts(3, (4, 5), cells=40))
+    [(slice(0, 2, None), ()), (slice(2, 3, None), ())]
+    >>> list(parts(1, (4, 5), cells=15))
+    [(slice(0, 1, None), (slice(0, 3, None),)), (slice(0, 1, None), (slice(3, 4, None),))]
+    """
+    at_once = cells // math.prod(shape)
+    for start in range(0, n, max(1, at_once)):
+        if at_once:
+            yield slice(start, min(start + at_once, n)), ()
+            continue
+        step = max(1, cells // math.prod(shape[1:]))
+        for first in range(0, shape[0], step):
+            yield slice(start, start + 1), (slice(first, min(first + step, shape[0])),)
+
+
+def _take(array: Any, rows: np.ndarray, place: tuple[slice, ...] = ()) -> np.ndarray:
+    """Rows of an array-like in any order, cut to `place`; h5py wants them ascending, without repeats."""
+    if isinstance(array, _Rows):
+        return _take(array.array, array.rows[rows], place)
+    if isinstance(array, np.ndarray) and not place:
         return array[rows]
     unique, inverse = np.unique(rows, return_inverse=True)
+    index: Any = unique
     if len(unique) and unique[-1] - unique[0] + 1 == len(unique):
-        values = array[int(unique[0]) : int(unique[-1]) + 1]
-    else:
-        values = array[unique]
+        index = slice(int(unique[0]), int(unique[-1]) + 1)
+    values = array[(index, *place)] if place else array[index]
     return values if np.array_equal(unique, rows) else values[inverse]
 
 

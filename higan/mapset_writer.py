@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from higan.errors import HiganError, MapSetError, OutputError
-from higan.mapset import FORMAT, FORMAT_VERSION, Geometry, MapSet, first_line, text, text_array
+from higan.mapset import FORMAT, FORMAT_VERSION, Geometry, MapSet, first_line, parts, text, text_array
 
 MADE_FROM = "made_from_sha256"
 # HDF5 refuses chunks of 4 GiB, and one that is compressed has to fit into memory.
@@ -55,7 +55,7 @@ class MapSetWriter:
     Attributes
     ----------
     left : array of bool, shape (n,)
-        The maps that are not in the file yet, as it was found.
+        The maps that are not, or not all, in the file yet, as it was found.
 
     Raises
     ------
@@ -95,7 +95,7 @@ class MapSetWriter:
             raise MapSetError(f"{self.path}: there are {n} maps to write. Give at least one.")
         check_output(self.path, overwrite)
         self.left = np.ones(n, dtype=bool)
-        self._committed = False
+        self._committed = self._resumed = False
         hidden = self.path.with_name(f".{self.path.name}.partial-{os.getpid()}")
         self._partial = hidden if made_from is None else partial_path(self.path)
         self._sink: _Sink | None = None
@@ -113,7 +113,8 @@ class MapSetWriter:
                 # That process may have finished just now.
                 check_output(self.path, self._overwrite)
                 digest = None if self._made_from is None else self._sha256()
-                if digest is None or not self._taken_up(digest):
+                self._resumed = digest is not None and self._taken_up(digest)
+                if not self._resumed:
                     self._sink.truncate(0)
                     self._file = h5py.File(self._sink, "w")
                     self._header(self._file)
@@ -129,12 +130,19 @@ class MapSetWriter:
             raise
         return self
 
-    def write(self, start: int, maps: Mapping[str, np.ndarray]) -> None:
-        """Put `maps`, one array (m, *shape) a field, at rows start … start + m - 1."""
+    def write(self, start: int, maps: Mapping[str, np.ndarray], place: tuple[slice, ...] = ()) -> None:
+        """Put `maps`, one array (m, *shape) a field, at rows start … start + m - 1; or a part of them at `place`."""
         assert self._file is not None
         with self._writing():
             for name, values in maps.items():
-                self._file["fields"][name][start : start + len(values)] = values
+                self._file["fields"][name][(slice(start, start + len(values)), *place)] = values
+
+    def lacks(self, start: int, stop: int, place: tuple[slice, ...] = ()) -> bool:
+        """Whether any of the maps start … stop - 1, at `place`, are not in the file."""
+        assert self._file is not None
+        if not (self._resumed and self.left[start:stop].any()):
+            return bool(self.left[start:stop].any())
+        return any(bool(np.isnan(data[(slice(start, stop), *place)]).any()) for data in self._file["fields"].values())
 
     def __exit__(self, kind: Any, value: Any, traceback: Any) -> None:
         try:
@@ -234,11 +242,10 @@ class MapSetWriter:
                     return False
                 self._committed = True
                 self.left[:] = False
-                step = self._like._batch_size()
                 for data in file["fields"].values():
-                    for start in range(0, self._n, step):
-                        missing = np.isnan(data[start : start + step])
-                        self.left[start : start + step] |= missing.reshape(len(missing), -1).any(axis=1)
+                    for rows, place in parts(self._n, data.shape[1:]):
+                        missing = np.isnan(data[(rows, *place)])
+                        self.left[rows] |= missing.reshape(len(missing), -1).any(axis=1)
             self._file = h5py.File(self._sink, "r+")
         except (OSError, RuntimeError, KeyError, ValueError):
             self._committed = False

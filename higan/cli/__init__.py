@@ -19,6 +19,7 @@ VERBS = {
     "cubes": "cut smaller cubes from a 3D map set",
     "train": "train a generator by a recipe",
     "sample": "paint maps with a checkpoint",
+    "merge": "join the shards of a job array",
     "validate": "compare a checkpoint or generated maps with the truth",
     "compare": "several models on one test set: one table, one figure",
     "info": "what a map set or a checkpoint holds",

@@ -23,25 +23,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         type=Path,
-        metavar="MAPSET.h5|MAPS.npy",
-        help="the input maps; left out for a checkpoint that paints from parameters alone",
+        metavar="MAPSET.h5|MAPS.npy|MAPS.zarr",
+        help="the input maps, of any size; left out for a checkpoint that paints from parameters alone",
     )
     parser.add_argument(
         "--output",
         required=True,
         type=Path,
-        metavar="OUT.h5|OUT.fits",
-        help="the map set to write, or an image cube of one field with its parameters as a table",
+        metavar="OUT.h5|OUT.zarr|OUT.fits",
+        help="the map set to write, a zarr array, or an image cube of one field with its parameters as a table",
     )
     parser.add_argument("--seed", required=True, type=int, help="of the noise: same seed, same maps")
     parser.add_argument(
         "--parameters",
         metavar="NAME=VALUE,…|TABLE",
-        help="for maps in a .npy file, or without --input; one set for all. Without --input also a catalogue (FITS, "
-        "CSV, ECSV, HDF5) with a column a parameter: one map a row",
+        help="for maps in a .npy or .zarr file, or without --input; one set for all. Without --input also a catalogue "
+        "(FITS, CSV, ECSV, HDF5) with a column a parameter: one map a row",
     )
     parser.add_argument("--realisations", type=int, default=1, metavar="R", help="of each map (default 1)")
     parser.add_argument("--batch-size", type=int, metavar="B", help="maps at a time (default: by their size)")
+    parser.add_argument(
+        "--tile",
+        type=int,
+        metavar="N",
+        help="paint, read and write in tiles of N cells a side, which bound the memory (default: for large maps)",
+    )
+    parser.add_argument(
+        "--shard",
+        metavar="i/n",
+        help="paint the i-th of n parts, as a job of an array: parts in .h5 are joined by higan merge, those in .zarr "
+        "write to one array",
+    )
+    parser.add_argument(
+        "--scheduler",
+        default="threads",
+        metavar="threads|processes|ADDRESS",
+        help="paint in this process, in several, or on a dask.distributed cluster, tcp://host:8786 (default threads)",
+    )
     parser.add_argument("--no-periodic", action="store_true", help="opposite sides of a map do not touch")
     parser.add_argument("--allow-extrapolation", action="store_true", help="take parameters outside the trained range")
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
@@ -52,25 +70,31 @@ def run(arguments: argparse.Namespace) -> None:
     from higan.checkpoint import find_checkpoint, load_card
     from higan.errors import ParameterError
     from higan.mapset import MapSet
-    from higan.mapset_writer import check_output
+    from higan.mapset_writer import check_output, partial_path
     from higan.painting.fits_cube import check_cube, write_cube
 
-    check_output(arguments.output, arguments.overwrite)
-    for name, value in (("--realisations", arguments.realisations), ("--batch-size", arguments.batch_size)):
+    path = arguments.output
+    cube, array = path.suffix.lower() == ".fits", path.suffix.lower() == ".zarr"
+    if not array:
+        check_output(path, arguments.overwrite)
+    for name in ("realisations", "batch_size", "tile"):
+        value = getattr(arguments, name)
         if value is not None and value < 1:
-            raise ParameterError(f"{name} must be at least 1, received {value}.")
+            raise ParameterError(f"--{name.replace('_', '-')} must be at least 1, received {value}.")
+    if cube and arguments.shard:
+        raise ParameterError("--shard writes .h5 or .zarr, not .fits. Name the output so.")
     folder = find_checkpoint(arguments.checkpoint)
     card = load_card(folder)
     if arguments.input is None:
         maps = _from_nothing(card, arguments.parameters or "", arguments.allow_extrapolation)
     elif arguments.input.suffix in (".npy", ".npz"):
         maps = _from_npy(arguments.input, card, parse_parameters(arguments.parameters))
+    elif arguments.input.suffix == ".zarr":
+        maps = _from_zarr(arguments.input, card, parse_parameters(arguments.parameters))
     elif arguments.parameters is not None:
-        raise ParameterError("--parameters goes with a .npy file: a map set brings its own. Leave it out.")
+        raise ParameterError("--parameters goes with a .npy or .zarr file: a map set brings its own. Leave it out.")
     else:
         maps = MapSet.open(arguments.input)
-    path = arguments.output
-    cube = path.suffix.lower() == ".fits"
     if cube:
         # Painted as a map set beside it, which can be taken up again.
         path = path.with_name(f".{path.name}.h5")
@@ -81,7 +105,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     import_backend()
     from higan.emulator import load
+    from higan.painting.shards import Shard
     from higan.painting.stream import paint_to_file
+
+    shard = Shard.read(arguments.shard) if arguments.shard else None
 
     emulator = load(folder)
     with _resumable(path):
@@ -92,6 +119,9 @@ def run(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             realisations=arguments.realisations,
             batch_size=arguments.batch_size,
+            tile=arguments.tile,
+            shard=shard,
+            scheduler=arguments.scheduler,
             periodic=False if arguments.no_periodic else None,
             allow_extrapolation=arguments.allow_extrapolation,
             overwrite=arguments.overwrite or cube,
@@ -101,7 +131,14 @@ def run(arguments: argparse.Namespace) -> None:
                 write_cube(MapSet.open(path), arguments.output, overwrite=arguments.overwrite)
             finally:
                 path.unlink()
-    print(f"{arguments.output}: {len(maps) * arguments.realisations} maps")
+    n = len(maps) * arguments.realisations
+    if shard and array:
+        left = "" if path.exists() else f", which is {partial_path(path).name} until the others have written theirs"
+        print(f"shard {arguments.shard} of {path}{left}")
+    elif shard:
+        print(f"{path}: shard {arguments.shard}, {len(range(n)[shard.of_items(n)])} of {n} maps")
+    else:
+        print(f"{arguments.output}: {n} maps")
 
 
 @contextlib.contextmanager
@@ -205,6 +242,16 @@ def _one_set(card: Card, parameters: dict[str, float]) -> np.ndarray:
     return np.array([[parameters[name] for name in known]])
 
 
+def _from_zarr(path: Path, card: Card, parameters: dict[str, float]) -> MapSet:
+    """Maps of a zarr array as a map set with the card's geometry."""
+    from higan.errors import MapSetError
+    from higan.painting.zarr_array import open_maps
+
+    if len(card.inputs) != 1:
+        raise MapSetError(f"{card.name} takes {len(card.inputs)} fields: give them as a map set, not as a zarr array.")
+    return _map_set(card, card.inputs[0], open_maps(path, card.ndim), _one_set(card, parameters), path)
+
+
 def _map_set(
     card: Card, described: FieldCard, array: np.ndarray, parameters: np.ndarray, path: Path | None = None
 ) -> MapSet:
@@ -217,7 +264,7 @@ def _map_set(
         {described.field: Field(array, described.units, described.long_name)},
         parameters,
         [Parameter(p.name, p.units, p.lower, p.upper) for p in card.parameters],
-        np.arange(len(array)) % len(parameters),
+        np.arange(array.shape[0]) % len(parameters),
         Geometry(
             kind=card.geometry,
             ndim=card.ndim,

@@ -135,7 +135,14 @@ def _paint(
     if not finite.all():
         bad = start + int(np.flatnonzero(~finite)[0])
         raise MapSetError(f"map {bad} (counted from 0) holds NaN or infinite values.")
+    return paint_alone(painter, region, parameters, tile, seed, rows, draw)[:, None]
+
+
+def paint_alone(
+    painter: Painter, region: np.ndarray, parameters: np.ndarray, tile: Tile, seed: int, rows: Any, draws: Any
+) -> np.ndarray:
+    """Paint a tile as :func:`higan.painting.regions.paint_tile` does, while no other thread of the process does."""
     with _one_at_a_time:
-        painted = paint_tile(painter, region, parameters, tile, seed=seed, rows=rows, realisations=draw)
-        # Alone, without the margin that it is a part of.
-        return np.ascontiguousarray(painted)[:, None]
+        painted = paint_tile(painter, region, parameters, tile, seed=seed, rows=rows, realisations=draws)
+        # Alone: the margin would stay in memory with it.
+        return np.ascontiguousarray(painted)

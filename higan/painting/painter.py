@@ -95,12 +95,13 @@ class Painter:
         """Parameters (…, n_par) mapped from their trained range to [-1, 1]."""
         return scale_parameters(parameters, self.lower, self.upper)
 
-    def read_inputs(self, maps: MapSet, rows: Any) -> np.ndarray:
-        """The card's input fields of rows of a map set, (n, *shape, n_inputs)."""
-        shape = maps.shape[: self.card.ndim]
-        fields = np.empty((len(rows), *shape, len(self.inputs)), dtype=np.float32)
+    def read_inputs(self, maps: MapSet, rows: Any, place: tuple[slice, ...] | None = None) -> np.ndarray:
+        """The card's input fields of rows of a map set, (n, *shape, n_inputs), or of their cells at `place`."""
+        place = tuple(map(slice, maps.shape[: self.card.ndim])) if place is None else place
+        cells = [cells.stop - (cells.start or 0) for cells in place]
+        fields = np.empty((len(rows), *cells, len(self.inputs)), dtype=np.float32)
         for i, item in enumerate(self.card.inputs):
-            fields[..., i] = maps.read(item.field, rows)
+            fields[..., i] = maps.read(item.field, rows, place=place)
         return fields
 
     def noise(

@@ -79,15 +79,16 @@ class Tile:
         pieces : iterable of array, shape (batch, *cells, …)
             The maps at each of :meth:`places`.
         """
-        found = iter(pieces)
+        return self._joined(iter(pieces), 0)
 
-        def along(axis: int) -> np.ndarray:
-            if axis == len(self.shape):
-                return next(found)
-            parts = [np.flip(along(axis + 1), axis + 1) if turn else along(axis + 1) for _, turn in self._runs(axis)]
-            return parts[0] if len(parts) == 1 else np.concatenate(parts, axis + 1)
-
-        return along(0)
+    def _joined(self, pieces: Iterator[np.ndarray], axis: int) -> np.ndarray:
+        if axis == len(self.shape):
+            return next(pieces)
+        parts = []
+        for _, backwards in self._runs(axis):
+            part = self._joined(pieces, axis + 1)
+            parts.append(np.flip(part, axis + 1) if backwards else part)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis + 1)
 
     def _runs(self, axis: int) -> Iterator[tuple[slice, bool]]:
         """The map's cells along an axis of the region, in stretches of neighbours; whether one is to be reversed."""

@@ -1,15 +1,18 @@
 """Paint a map set of any length into a file, batch by batch: memory does not grow with the number of maps.
 
-What ends the process, kill -9 included, leaves ``path.partial`` beside the output; the same call goes on there.
+Maps too large to be painted whole are painted, read and written tile by tile: nor does it grow with their size. What
+ends the process, kill -9 included, leaves ``path.partial`` beside the output; the same call goes on there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +20,11 @@ import higan
 from higan.errors import ParameterError
 from higan.mapset import MapSet
 from higan.mapset_writer import MapSetWriter
+from higan.painting.cluster import connect, paint_on
+from higan.painting.lazy import paint_alone
+from higan.painting.regions import lay_tiles
+from higan.painting.shards import Shard
+from higan.painting.zarr_array import ZarrWriter, is_zarr
 from higan.progress import progress
 
 if TYPE_CHECKING:
@@ -31,11 +39,14 @@ def paint_to_file(
     seed: int,
     realisations: int = 1,
     batch_size: int | None = None,
+    tile: int | None = None,
     periodic: bool | None = None,
+    shard: Shard | None = None,
+    scheduler: str | None = None,
     allow_extrapolation: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Paint every map of a map set, map-major over realisations, into a new map set.
+    """Paint every map of a map set, map-major over realisations, into a new map set or a zarr array.
 
     A call that was interrupted is taken up by one of the same maps, and the result is that of one that was
     not: bit for bit where `batch_size` is the same, else as near as batches of other sizes are.
@@ -47,11 +58,18 @@ def paint_to_file(
         With the card's input fields, units, cell size and thickness; one that a checkpoint without input fields paints
         for gives parameters and shapes alone.
     path : path
-        Appears whole or not at all; unfinished, the maps lie in ``path.partial``.
-    seed, realisations, batch_size, allow_extrapolation
+        Appears whole or not at all; unfinished, the maps lie in ``path.partial``. Called .zarr, it is one array
+        (:mod:`higan.painting.zarr_array`).
+    seed, realisations, batch_size, tile, allow_extrapolation
         As :meth:`higan.emulator.Emulator.sample`.
     periodic : bool, optional
         As the map set says where not given.
+    shard : Shard, optional
+        Paint this part alone: of the maps, as a map set for :func:`higan.painting.shards.merge`; or of the tiles, in a
+        zarr array that all shards write to.
+    scheduler : str, optional
+        Paint on a dask.distributed cluster: its address, or "processes" for one of processes on this machine. This
+        process reads and writes.
     overwrite : bool
 
     Returns
@@ -60,22 +78,25 @@ def paint_to_file(
 
     Raises
     ------
-    MapSetError, ParameterError, OutputError
+    MapSetError, ParameterError, OutputError, ClusterError, MissingDependencyError
         Nothing is left behind then, neither at `path` nor beside it.
     """
     from higan.emulator import check_seed
 
     card = emulator.card
     check_seed(seed)
-    for name, value in (("realisations", realisations), ("batch_size", batch_size)):
+    for name, value in (("realisations", realisations), ("batch_size", batch_size), ("tile", tile)):
         if value is not None and value < 1:
             raise ParameterError(f"{name} must be at least 1, received {value}.")
     emulator.check_mapset(maps)
     names = [p.name for p in card.parameters]
     theta = _parameters(emulator, maps, names, allow_extrapolation)
-    size = batch_size or emulator.default_batch(maps.shape)
+    shape = maps.shape[: card.ndim]
+    wrap = maps.geometry.periodic if periodic is None else periodic
+    tiling = lay_tiles(card, shape, periodic=wrap, tile=tile)
     n = len(maps) * realisations
     row, draw = np.arange(n) // realisations, np.arange(n) % realisations
+    made_from = _digest(emulator, maps)
     attributes = {
         "checkpoint": card.name,
         "checkpoint_version": card.version,
@@ -84,45 +105,81 @@ def paint_to_file(
         "realisations": realisations,
         "extrapolated": emulator.extrapolates(theta),
     }
-    extra = {name: values for name, values in maps.extra.items() if name in ("seeds", "split")}
-    extra |= {name: maps.extra[name][row] for name in ("axis", "slab") if name in maps.extra}
-    extra |= {"source_row": row.astype(np.int32), "realisation": draw.astype(np.int32)}
     like = maps.with_created_by(f"higan {higan.__version__}")
-    shape = maps.shape[: card.ndim]
-    fields = {item.field: (shape, item.units, item.long_name) for item in card.outputs}
-    wrap = maps.geometry.periodic if periodic is None else periodic
-    with (
-        MapSetWriter(
+    size = batch_size or (emulator.default_batch(shape) if len(tiling) == 1 else 1)
+    tiles = range(len(tiling))
+    writer: MapSetWriter | ZarrWriter
+    if is_zarr(path):
+        size = min(size, n)
+        work = [(start, number) for start in range(0, n, size) for number in tiles]
+        work = work[shard.of_items(len(work), "tiles") if shard else slice(None)]
+        writer = ZarrWriter(
             path,
             like,
-            fields,
+            card.outputs,
+            (n, *shape),
+            (size, *tiling.sides),
+            parameters={name: values[row].tolist() for name, values in zip(names, theta.T, strict=True)},
+            attributes=attributes,
+            periodic=wrap,
+            overwrite=overwrite,
+            made_from=made_from,
+        )
+    else:
+        if shard:
+            ours = shard.of_items(n, "maps", "Take fewer shards, or write .zarr, whose tiles are shared.")
+            row, draw = row[ours], draw[ours]
+            n = len(row)
+            attributes |= {**shard.attributes, "painted_from_sha256": made_from}
+        work = [(start, number) for start in range(0, n, size) for number in tiles]
+        extra = {name: values for name, values in maps.extra.items() if name in ("seeds", "split")}
+        extra |= {name: maps.extra[name][row] for name in ("axis", "slab") if name in maps.extra}
+        extra |= {"source_row": row.astype(np.int32), "realisation": draw.astype(np.int32)}
+        writer = MapSetWriter(
+            path,
+            like,
+            {item.field: (shape, item.units, item.long_name) for item in card.outputs},
             n,
             simulation=maps.simulation[row],
             extra=extra,
             attributes=attributes,
             geometry=dataclasses.replace(maps.geometry, periodic=wrap),
             overwrite=overwrite,
-            made_from=_digest(emulator, maps),
-        ) as writer,
-        progress("painting", n, done=n - int(writer.left.sum())) as advance,
-    ):
-        for start in range(0, n, size):
-            # Whole batches, so that each map is painted beside the same ones as without an interruption.
-            index = np.arange(start, min(start + size, n))
-            if not writer.left[index].any():
-                continue
-            # A batch is always full: a backend that compiles by shape would compile the last one anew.
-            full = np.resize(index, size) if n > size else index
-            painted = emulator.paint_rows(
-                emulator.painter.read_inputs(maps, row[full]),
-                theta[row[full]],
-                seed=seed,
-                rows=row[full],
-                realisations=draw[full],
-                periodic=wrap,
-            )
-            writer.write(start, {item.field: painted[: len(index), ..., i] for i, item in enumerate(card.outputs)})
-            advance(int(writer.left[index].sum()))
+            made_from=made_from,
+        )
+
+    def arguments(start: int, number: int) -> tuple[Any, ...]:
+        """What :func:`paint_alone` takes after the painter."""
+        index = np.arange(start, min(start + size, n))
+        # A batch is always full: a backend that compiles by shape would compile the last one anew.
+        full = np.resize(index, size) if n > size else index
+        part = tiling[number]
+        region = part.join(emulator.painter.read_inputs(maps, row[full], place) for place in part.places())
+        return region, theta[row[full]], part, seed, row[full], draw[full]
+
+    in_this_process = scheduler in (None, "threads")
+    with contextlib.nullcontext() if in_this_process else connect(str(scheduler)) as client, writer:
+        # Whole batches, so that each map is painted beside the same ones as without an interruption.
+        left = [(a, number) for a, number in work if writer.lacks(a, min(a + size, n), tiling[number].place)]
+        if len(tiling) == 1 and isinstance(writer, MapSetWriter):
+            unfinished = writer.left
+            bar = progress("painting", n, done=n - int(unfinished.sum()))
+        else:
+            unfinished = None
+            bar = progress("painting", len(work), done=len(work) - len(left), unit="tiles")
+        todo = ((job, arguments(*job)) for job in left)
+        results: Iterator[tuple[tuple[int, int], np.ndarray]]
+        if client is None:
+            results = ((job, paint_alone(emulator.painter, *rest)) for job, rest in todo)
+        else:
+            results = paint_on(client, emulator.painter, todo)
+        with bar as advance:
+            for (start, number), painted in results:
+                stop = min(start + size, n)
+                part = painted[: stop - start]
+                values = {item.field: part[..., i] for i, item in enumerate(card.outputs)}
+                writer.write(start, values, tiling[number].place)
+                advance(1 if unfinished is None else int(unfinished[start:stop].sum()))
     return Path(path)
 
 

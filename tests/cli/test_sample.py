@@ -15,10 +15,10 @@ import higan
 from higan.checkpoint import file_sha256
 from higan.cli import main
 from higan.cli.sample import parse_parameters
-from higan.emulator import Emulator
 from higan.errors import ParameterError
 from higan.mapset import Field, Geometry, MapSet, Parameter
 from higan.mapset_writer import partial_path
+from higan.painting import lazy
 from higan.painting.stream import paint_to_file
 from tests import tiny
 
@@ -159,17 +159,17 @@ def test_ends_of_the_range_that_float32_rounds_are_no_extrapolation(tmp_path):
 KILLED = """
 import os, signal, sys
 from higan.cli import main
-from higan.emulator import Emulator
+from higan.painting import lazy
 
-paint_rows, batches = Emulator.paint_rows, []
+paint_tile, batches = lazy.paint_tile, []
 
-def killing(self, *arguments, **options):
+def killing(*arguments, **options):
     batches.append(1)
     if len(batches) == 4:
         os.kill(os.getpid(), signal.SIGKILL)
-    return paint_rows(self, *arguments, **options)
+    return paint_tile(*arguments, **options)
 
-Emulator.paint_rows = killing
+lazy.paint_tile = killing
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -177,23 +177,23 @@ sys.exit(main(sys.argv[1:]))
 @pytest.fixture
 def batches(monkeypatch):
     """The rows of every batch that is painted; put an exception or a signal into `batches.end` to end the 4th."""
-    paint_rows = Emulator.paint_rows
+    paint_tile = lazy.paint_tile
 
     class Batches(list):
         end = None
 
     seen = Batches()
 
-    def counting(self, *arguments, **options):
+    def counting(*arguments, **options):
         seen.append(options["rows"])
         if seen.end and len(seen) == 4:
             if isinstance(seen.end, signal.Signals):
                 signal.raise_signal(seen.end)
             else:
                 raise seen.end
-        return paint_rows(self, *arguments, **options)
+        return paint_tile(*arguments, **options)
 
-    monkeypatch.setattr(Emulator, "paint_rows", counting)
+    monkeypatch.setattr(lazy, "paint_tile", counting)
     return seen
 
 
@@ -277,16 +277,16 @@ def test_another_command_does_not_take_it_up(change, checkpoint, map_set, tmp_pa
 
 
 def test_two_commands_at_once(checkpoint, map_set, tmp_path, batches, monkeypatch, capsys):
-    output, paint_rows = tmp_path / "out.h5", Emulator.paint_rows
+    output, paint_tile = tmp_path / "out.h5", lazy.paint_tile
 
-    def second(self, *arguments, **options):
+    def second(*arguments, **options):
         if len(batches) == 1:
             assert sample(checkpoint, map_set.path, output) == 2
             err = capsys.readouterr().err
             assert err.count("\n") == 1 and f"{output} is being written by another process" in err
-        return paint_rows(self, *arguments, **options)
+        return paint_tile(*arguments, **options)
 
-    monkeypatch.setattr(Emulator, "paint_rows", second)
+    monkeypatch.setattr(lazy, "paint_tile", second)
     assert sample(checkpoint, map_set.path, output, "--batch-size", 8) == 0
     assert len(batches) == 4 and os.listdir(tmp_path) == ["out.h5"]
 
@@ -448,7 +448,7 @@ def test_several_arrays(checkpoint, tmp_path, capsys):
     [
         (["--realisations", "0"], "--realisations must be at least 1, received 0"),
         (["--batch-size", "-2"], "--batch-size must be at least 1, received -2"),
-        (["--parameters", PARAMETERS], "--parameters goes with a .npy file"),
+        (["--parameters", PARAMETERS], "--parameters goes with a .npy or .zarr file"),
     ],
 )
 def test_bad_options(options, message, checkpoint, map_set, tmp_path, capsys):

@@ -11,8 +11,8 @@ from astropy.table import Table
 
 import higan
 from higan.cli import main
-from higan.emulator import Emulator
 from higan.mapset import MapSet
+from higan.painting import lazy
 from higan.sources.tables import read_parameters
 from tests import tiny
 
@@ -108,15 +108,15 @@ def test_validated_beside_maps_of_the_same_catalogue(painted, drawing, tmp_path,
 @pytest.mark.parametrize("suffix", ["h5", "fits"])
 def test_stopped_and_run_again(suffix, drawing, catalogue, tmp_path, monkeypatch, capsys):
     """Another catalogue does not take it up."""
-    paint_rows, seen = Emulator.paint_rows, []
+    paint_tile, seen = lazy.paint_tile, []
 
-    def stopping(self, *arguments, **options):
+    def stopping(*arguments, **options):
         seen.append(options["rows"])
         if len(seen) == 3:
             raise KeyboardInterrupt
-        return paint_rows(self, *arguments, **options)
+        return paint_tile(*arguments, **options)
 
-    monkeypatch.setattr(Emulator, "paint_rows", stopping)
+    monkeypatch.setattr(lazy, "paint_tile", stopping)
     output, whole = tmp_path / f"out.{suffix}", tmp_path / f"whole.{suffix}"
     assert sample(drawing, catalogue, output, "--batch-size", 1) == 130
     (partial,) = tmp_path.iterdir()
