@@ -46,13 +46,14 @@ def map_set(path: Path, n: int, size: int, fields: Sequence[str] = tuple(FIELDS)
     return MapSet.open(path)
 
 
-def checkpoint(folder: Path, widths: Sequence[int] | None = None) -> Path:
+def checkpoint(folder: Path, widths: Sequence[int] | None = None, ndim: int = 2, bottom_blocks: int = 2) -> Path:
     """A checkpoint with initial weights for such maps; needs a backend. Returns its folder."""
     from higan.checkpoint import Card, FieldCard, ParameterCard, save_checkpoint
     from higan.networks.config import GeneratorConfig
     from higan.painting.painter import build_model, receptive_radius, weights_of
 
-    config = GeneratorConfig() if widths is None else GeneratorConfig(widths=list(widths))
+    widths = GeneratorConfig().widths if widths is None else list(widths)
+    config = GeneratorConfig(widths=widths, bottom_blocks=bottom_blocks)
     cards = {
         name: FieldCard(field=name, units=units, scaling={"name": "linear", "shift": mean, "scale": scatter})
         for name, (units, mean, scatter) in FIELDS.items()
@@ -60,14 +61,14 @@ def checkpoint(folder: Path, widths: Sequence[int] | None = None) -> Path:
     card = Card(
         name="initial",
         network=config,
-        ndim=2,
+        ndim=ndim,
         stride=config.stride,
         receptive_radius=receptive_radius(config),
         inputs=[cards["density"]],
         outputs=[cards["brightness_temp"]],
         parameters=[ParameterCard(name=p.name, units=p.units, lower=p.lower, upper=p.upper) for p in PARAMETERS],
         cell_size=CELL,
-        thickness=THICKNESS,
+        thickness=THICKNESS if ndim == 2 else None,
         redshift=8.0,
     )
     model = build_model(card)

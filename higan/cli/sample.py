@@ -72,6 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
     from higan.mapset import MapSet
     from higan.mapset_writer import check_output, partial_path
     from higan.painting.fits_cube import check_cube, write_cube
+    from higan.painting.shards import Shard
 
     path = arguments.output
     cube, array = path.suffix.lower() == ".fits", path.suffix.lower() == ".zarr"
@@ -83,6 +84,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise ParameterError(f"--{name.replace('_', '-')} must be at least 1, received {value}.")
     if cube and arguments.shard:
         raise ParameterError("--shard writes .h5 or .zarr, not .fits. Name the output so.")
+    shard = Shard.read(arguments.shard) if arguments.shard else None
     folder = find_checkpoint(arguments.checkpoint)
     card = load_card(folder)
     if arguments.input is None:
@@ -105,10 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     import_backend()
     from higan.emulator import load
-    from higan.painting.shards import Shard
     from higan.painting.stream import paint_to_file
-
-    shard = Shard.read(arguments.shard) if arguments.shard else None
 
     emulator = load(folder)
     with _resumable(path):

@@ -12,7 +12,7 @@ import numpy as np
 
 from higan.errors import MapSetError, ParameterError
 from higan.mapset import PER_MAP, MapSet, parts
-from higan.mapset_writer import MapSetWriter
+from higan.mapset_writer import MADE_FROM, MapSetWriter
 from higan.progress import progress
 
 
@@ -80,7 +80,9 @@ def merge(paths: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str],
         name: np.concatenate([maps.extra[name] for maps in shards]) if name in PER_MAP else values
         for name, values in first.extra.items()
     }
-    own = (*Shard(1, 1).attributes, "made_from_sha256", "painted_from_sha256")
+    own = (*Shard(1, 1).attributes, MADE_FROM, "painted_from_sha256")
+    attributes = {name: value for name, value in first.attributes.items() if name not in own}
+    attributes["seed"] = np.uint64(attributes["seed"])
     with (
         MapSetWriter(
             path,
@@ -89,7 +91,7 @@ def merge(paths: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str],
             n,
             simulation=np.concatenate([maps.simulation for maps in shards]),
             extra=extra,
-            attributes={name: value for name, value in first.attributes.items() if name not in own},
+            attributes=attributes,
             overwrite=overwrite,
             made_from=first.attributes["painted_from_sha256"],
         ) as writer,
@@ -144,7 +146,7 @@ def _in_order(found: Sequence[MapSet]) -> list[MapSet]:
 
 def _run(maps: MapSet) -> dict[str, Any]:
     """All that the shards of a run have in common, the telling first."""
-    attributes = {name: value for name, value in maps.attributes.items() if name not in ("shard", "made_from_sha256")}
+    attributes = {name: value for name, value in maps.attributes.items() if name not in ("shard", MADE_FROM)}
     names = {"shards": "number of shards", "checkpoint_sha256": "checkpoint", "painted_from_sha256": "input"}
     order = ["shards", "seed", "realisations", "checkpoint_sha256", "painted_from_sha256", *sorted(attributes)]
     return {
