@@ -4,7 +4,8 @@ A map set lives in one HDF5 file that ``h5py`` alone can read::
 
     /                    attrs: format "higan-maps", format_version, geometry, ndim, simulator, created_by, …
                          for boxes: box_size, box_size_units, periodic, cosmology; redshift; for slabs
-                         thickness; in painted sets made_from_sha256, of all that the file is made from
+                         thickness; in painted sets made_from_sha256, of all that the file is made from;
+                         in shards of one shard, shards (number, of how many) and painted_from_sha256
     /fields/<name>       float32 (n, *shape) or (n, *shape, channels); attrs: units, long_name
     /parameters          float64 (n_sim, n_par); attrs: names, units, lower, upper
     /simulation          int32 (n,): the row of /parameters that each map came from

@@ -282,7 +282,8 @@ class MapSetWriter:
             value = getattr(geometry, item.name)
             if item.name not in ("kind", "cosmology") and value is not None:
                 attrs[item.name] = value
-        attrs |= self._attributes
+        # As HDF5 lists them: the shards of a set, read back and merged, make the file that the set makes.
+        attrs |= dict(sorted(self._attributes.items()))
         options: dict[str, Any] = {}
         if self._made_from is not None:
             attrs[MADE_FROM] = np.bytes_("0" * 64)

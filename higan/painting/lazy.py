@@ -63,7 +63,7 @@ def paint_lazily(
         A chunk is a tile. Computing it raises a MapSetError where the fields are not finite.
     """
     dask, da = import_dask()
-    from dask.array.core import Alias
+    from dask._task_spec import Alias
     from dask.highlevelgraph import HighLevelGraph
 
     n, shape = len(rows), fields[0].shape[-painter.card.ndim :]
