@@ -16,24 +16,36 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import h5py
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, field_validator, model_validator
 
 import higan
-from higan.errors import CheckpointError, OutputError
+from higan import hdf5
+from higan.errors import CheckpointError, OutputError, RecipeError
+from higan.mapset import first_line, plain_name
 from higan.networks.config import GeneratorConfig
+from higan.scaling import from_dict
 
 CARD_VERSION = 1
 CARD, WEIGHTS = "card.json", "generator.weights.h5"
 SHIPPED = "checkpoints"
+LARGEST_CARD = 1 << 24  # bytes
+# Cells of a map that is painted without being asked for its size: 512³. An axis is shorter than the noise's, 2²¹.
+LARGEST_MAP, LONGEST_AXIS = 1 << 27, 1 << 21
+# Weights are noise to a compressor, and take half a byte at the very least.
+WEIGHTS_PER_BYTE, FEW_WEIGHTS = 2, 1 << 18
+
+# Names go into files, columns and messages.
+Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class _Table(BaseModel):
@@ -43,19 +55,42 @@ class _Table(BaseModel):
 class FieldCard(_Table):
     """An input or output: field name, unit, long name, scaling with its constants and physical bounds."""
 
-    field: str
+    field: Name
     units: str = ""
     long_name: str = ""
     scaling: dict[str, Any]
+
+    @field_validator("field")
+    @classmethod
+    def _name_of_a_dataset(cls, name: str) -> str:
+        return plain_name(name)
+
+    @field_validator("scaling")
+    @classmethod
+    def _can_be_made(cls, constants: dict[str, Any]) -> dict[str, Any]:
+        try:
+            from_dict(constants)
+        except RecipeError as error:
+            raise ValueError(str(error)) from error
+        return constants
 
 
 class ParameterCard(_Table):
     """A parameter: name, unit and the range the generator was trained on."""
 
-    name: str
+    name: Name
     units: str = ""
-    lower: float
-    upper: float
+    lower: FiniteFloat
+    upper: FiniteFloat
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> ParameterCard:
+        # Both ends are float32 when they scale the parameter.
+        with np.errstate(over="ignore", invalid="ignore"):
+            lower, upper = np.array([self.lower, self.upper]).astype(np.float32)
+        if not (np.isfinite(upper - lower) and lower < upper):
+            raise ValueError(f"the range from {self.lower:g} to {self.upper:g} is empty")
+        return self
 
 
 class Card(_Table):
@@ -102,12 +137,12 @@ class Card(_Table):
     inputs: list[FieldCard] = Field(max_length=64)
     outputs: list[FieldCard] = Field(min_length=1, max_length=64)
     parameters: list[ParameterCard] = Field(max_length=1000)
-    cell_size: float = Field(gt=0)
+    cell_size: FiniteFloat = Field(gt=0)
     length_units: str = "Mpc"
-    thickness: float | None = None
-    redshift: float | None = None
+    thickness: FiniteFloat | None = None
+    redshift: FiniteFloat | None = None
     geometry: str = Field(default="box", pattern="^(box|image|healpix)$")
-    shape: list[int] = []
+    shape: list[Annotated[int, Field(ge=1, lt=LONGEST_AXIS)]] = Field(default=[], max_length=3)
     magnitude: str = ""
     periodic: bool = True
     training: dict[str, Any] = {}
@@ -118,6 +153,24 @@ class Card(_Table):
     licence: str = ""
     citation: str = ""
     weights_sha256: str = ""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Card:
+        if self.shape and len(self.shape) != self.ndim:
+            raise ValueError(f"maps of shape {self.shape} have not {self.ndim} dimensions")
+        if not self.inputs and math.prod(self.shape) > LARGEST_MAP:
+            raise ValueError(f"maps of shape {self.shape} have more than {LARGEST_MAP} cells")
+        for what, found in (
+            ("input", [item.field for item in self.inputs]),
+            ("output", [item.field for item in self.outputs]),
+            ("parameter", [item.name for item in self.parameters]),
+        ):
+            twice = next((name for name in found if found.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"the {what} {twice!r} is there twice")
+        if self.magnitude and self.magnitude not in [p.name for p in self.parameters]:
+            raise ValueError(f"the magnitude {self.magnitude!r} is none of the parameters")
+        return self
 
 
 def library_versions() -> dict[str, str]:
@@ -274,12 +327,14 @@ def load_card(folder: Path) -> Card:
         If it is missing, damaged, or from a newer version.
     """
     try:
+        if (folder / CARD).stat().st_size > LARGEST_CARD:
+            raise CheckpointError(f"{folder / CARD} has more than {LARGEST_CARD} bytes: it is not a higan checkpoint.")
         values = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(
             f"{folder / CARD} cannot be read ({error.strerror}). Give a checkpoint folder."
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / CARD} is not valid JSON ({error}). Get the checkpoint again.") from error
     version = values.get("card_version") if isinstance(values, dict) else None
     if not isinstance(version, int):
@@ -292,10 +347,30 @@ def load_card(folder: Path) -> Card:
         return Card.model_validate(values)
     except ValidationError as error:
         detail = error.errors()[0]
-        where = ".".join(str(part) for part in detail["loc"])
+        where = "".join(f"{part}: " for part in [".".join(str(part) for part in detail["loc"])] if part)
+        what = detail["msg"].removeprefix("Value error, ").rstrip(".")
+        raise CheckpointError(f"{folder / CARD} is damaged: {where}{what}. Get the checkpoint again.") from error
+
+
+def check_size(folder: Path, card: Card) -> None:
+    """Refuse a card whose network has more weights than its file can hold, before any of it is built.
+
+    Raises
+    ------
+    CheckpointError
+        If so, or if there is no file.
+    """
+    path = folder / WEIGHTS
+    # What a link leads to may have no end.
+    if not path.is_file():
+        raise CheckpointError(f"{path} cannot be read (there is no such file). Get the checkpoint again.")
+    count = card.network.count_weights(card.ndim, len(card.inputs), len(card.outputs), len(card.parameters))
+    size = path.stat().st_size
+    if count > FEW_WEIGHTS + WEIGHTS_PER_BYTE * size:
         raise CheckpointError(
-            f"{folder / CARD} is damaged: {where}: {detail['msg']}. Get the checkpoint again."
-        ) from error
+            f"{folder / CARD} is damaged: its network has {count} weights, and {path.name} only {size} bytes. Get the "
+            "checkpoint again."
+        )
 
 
 def load_weights(folder: Path, card: Card, shapes: dict[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -328,12 +403,15 @@ def load_weights(folder: Path, card: Card, shapes: dict[str, tuple[int, ...]]) -
         weights = {}
         with h5py.File(path, "r") as file:
             for name, shape in shapes.items():
-                if name not in file or file[name].shape != shape:
-                    found = file[name].shape if name in file else "nothing"
+                data = hdf5.dataset(file, name) if name in file else None
+                if data is None or data.shape != shape:
+                    found = "nothing" if data is None else data.shape
                     raise CheckpointError(f"{path}: weight {name!r} should have shape {shape}, found {found}. {again}")
-                weights[name] = file[name][()].astype(np.float32)
-    except (OSError, RuntimeError, AttributeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}). {again}") from error
+                if data.dtype.kind != "f":
+                    raise CheckpointError(f"{path} is damaged: weight {name!r} is of type {data.dtype}. {again}")
+                weights[name] = hdf5.read(file, name).astype(np.float32)
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({first_line(error)}). {again}") from error
     if not all(np.isfinite(values).all() for values in weights.values()):
         raise CheckpointError(f"{path} holds weights that are NaN or infinite. {again}")
     return weights
@@ -368,7 +446,8 @@ def describe(path: str | os.PathLike[str]) -> str:
     for title, values in card.metrics.items():
         if isinstance(values, dict) and values:
             lines += ["", title, *(f"  {name:<32}{_number(value)}" for name, value in values.items())]
-    return "\n".join(lines)
+    # A terminal obeys some characters.
+    return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
 
 
 def _number(value: Any) -> str:
@@ -376,4 +455,4 @@ def _number(value: Any) -> str:
     if isinstance(value, dict):
         shown = [_number(value.get(part)) for part in ("value", "error")]
         return shown[0] if shown[1] == "-" else f"{shown[0]} ± {shown[1]}"
-    return f"{value:.4g}" if isinstance(value, int | float) else "-"
+    return f"{value:.4g}" if isinstance(value, int | float) and abs(value) < math.inf else "-"

@@ -4,6 +4,10 @@
 class HiganError(Exception):
     """Base of every error that a user can act on; the command line prints it and exits with 2."""
 
+    def __str__(self) -> str:
+        # Names out of files may hold line breaks, and what a terminal obeys.
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
+
 
 class MapSetError(HiganError):
     """A map set, or a file meant to become one, is not what it should be."""

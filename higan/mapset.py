@@ -32,6 +32,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from higan import hdf5
 from higan.errors import MapSetError
 
 FORMAT = "higan-maps"
@@ -271,10 +272,10 @@ class MapSet:
         rows = self._rows(rows)
         try:
             values = _take(array, rows, place)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise MapSetError(
-                f"{self.name}: field {name!r} cannot be read ({first_line(error)}). The file is truncated "
-                "or damaged: copy or make it again."
+                f"{self.name}: field {name!r} cannot be read{_first_bad(array, rows, place)} ({first_line(error)}). The file "
+                "is truncated or damaged: copy or make it again."
             ) from error
         values = np.asarray(values, dtype=np.float32)
         if check and not np.isfinite(values).all():
@@ -388,9 +389,17 @@ class MapSet:
     def _check(self) -> None:
         if not self.fields:
             raise MapSetError(f"{self.name} has no fields. Give at least one.")
+        if self.simulation.ndim != 1:
+            raise MapSetError(
+                f"{self.name}: 'simulation' has shape {self.simulation.shape}, but it is a list: one number a map."
+            )
         n = len(self)
         if n == 0:
             raise MapSetError(f"{self.name} is empty: it holds no maps. Give a set with at least one map.")
+        if self.geometry.ndim not in (1, 2, 3):
+            raise MapSetError(f"{self.name}: 'ndim' is {self.geometry.ndim!r:.40}, but maps have 1, 2 or 3 dimensions.")
+        if not isinstance(self.geometry.periodic, bool | np.bool_):
+            raise MapSetError(f"{self.name}: 'periodic' is {self.geometry.periodic!r:.40}, neither true nor false.")
         for name in ("box_size", "cell_size", "redshift", "thickness"):
             value = getattr(self.geometry, name)
             if not (value is None or isinstance(value, int | float | np.number)):
@@ -464,7 +473,11 @@ class MapSet:
             ) from error
         try:
             return cls._from_file(file, path)
+        except MapSetError:
+            file.close()
+            raise
         except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError) as error:
+            file.close()
             raise MapSetError(
                 f"{path} cannot be read as a map set ({first_line(error)}). It is damaged or incomplete: make it again."
             ) from error
@@ -486,7 +499,7 @@ class MapSet:
         for name in ("fields", "parameters", "simulation"):
             if name not in file:
                 raise MapSetError(f"{path} has no '/{name}'. It is not a complete map set: make it again.")
-        table = file["parameters"]
+        table = hdf5.dataset(file, "parameters")
         names = [text(value) for value in table.attrs["names"]]
         info = [
             Parameter(name, text(unit), float(lower), float(upper))
@@ -500,7 +513,7 @@ class MapSet:
             cosmology=json.loads(text(attrs.get("cosmology", "{}"))),
             **{name: _scalar(attrs[name]) for name in known if name in attrs},
         )
-        extra = {name: file[name][()] for name in PER_SIMULATION + PER_MAP if name in file}
+        extra = {name: hdf5.read(file, name) for name in PER_SIMULATION + PER_MAP if name in file}
         if "split" in extra:
             extra["split"] = np.array([text(value) for value in extra["split"]])
         own = {
@@ -514,12 +527,12 @@ class MapSet:
         }
         return cls(
             {
-                name: Field(data, text(data.attrs.get("units", "")), text(data.attrs.get("long_name", name)))
-                for name, data in file["fields"].items()
+                name: Field(rows, text(rows.attrs.get("units", "")), text(rows.attrs.get("long_name", name)))
+                for name, rows in ((name, hdf5.Rows(file, f"fields/{name}")) for name in hdf5.names(file, "fields"))
             },
-            table[()],
+            hdf5.read(file, "parameters"),
             info,
-            file["simulation"][()],
+            hdf5.read(file, "simulation"),
             geometry,
             simulator=text(attrs.get("simulator", "")),
             simulator_version=text(attrs.get("simulator_version", "")),
@@ -602,6 +615,16 @@ def _take(array: Any, rows: np.ndarray, place: tuple[slice, ...] = ()) -> np.nda
     return values if np.array_equal(unique, rows) else values[inverse]
 
 
+def _first_bad(array: Any, rows: np.ndarray, place: tuple[slice, ...]) -> str:
+    """Which of `rows` is the first that cannot be read."""
+    for row in rows:
+        try:
+            _take(array, np.array([row]), place)
+        except (OSError, RuntimeError, ValueError):
+            return f" at map {row}"
+    return ""
+
+
 def _same_unit(one: str, other: str) -> bool:
     """Whether astropy reads one unit in both, littleh among them."""
     from astropy import units as u
@@ -629,6 +652,13 @@ def _scalar(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode()
     return value.item() if isinstance(value, np.generic | np.ndarray) and value.size == 1 else value
+
+
+def plain_name(name: str) -> str:
+    """`name`, if it can be that of a dataset, a column and a word in a message; a ValueError otherwise."""
+    if not name.isprintable() or "/" in name or name in ("", "."):
+        raise ValueError(f"{name[:80]!a} cannot be the name of a field")
+    return name
 
 
 def first_line(error: BaseException) -> str:

@@ -395,6 +395,21 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise OutputError(f"{path} cannot be written: no permission in {path.parent}. Choose another place.")
 
 
+@contextlib.contextmanager
+def alone(folder: Path, path: Path) -> Iterator[None]:
+    """Hold the folder that `path` is made in; OutputError while another process does."""
+    try:
+        held = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be read ({error.strerror}). Choose another place.") from error
+    try:
+        if _lock(held) is False:
+            raise OutputError(f"{path} is being made by another process. Wait for it, or choose another name.")
+        yield
+    finally:
+        os.close(held)
+
+
 def _lock(file: Any) -> bool | None:
     """Lock an open file until it is closed; whether it could be, ``None`` where files cannot be locked."""
     try:

@@ -179,14 +179,22 @@ def from_dict(constants: dict[str, Any]) -> Scaling:
     Raises
     ------
     RecipeError
-        If there is no scaling of that name, or a constant it does not have.
+        If there is no scaling of that name, or a constant it does not have or cannot be.
     """
-    constants = dict(constants)
-    cls = named(str(constants.pop("name", None)))
+    given = dict(constants)
+    cls = named(str(given.pop("name", None)))
+    made: dict[str, Any] = {}
+    for name, value in given.items():
+        bound = value is None and name in ("lower", "upper")
+        if not bound and (isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300):
+            raise RecipeError(f"Scaling {cls.name!r} cannot be made with {name} = {value!r:.40}. Give a finite number.")
+        if (name in ("scale", "softening") and value <= 0) or (name == "power" and value == 0):
+            raise RecipeError(f"Scaling {cls.name!r} divides by {name}, which is {value}. Give a positive number.")
+        made[name] = value if bound else float(value)
     try:
-        return cls(**constants)
+        return cls(**made)
     except TypeError as error:
-        raise RecipeError(f"Scaling {cls.name!r} cannot be made of {constants}: {error}.") from error
+        raise RecipeError(f"Scaling {cls.name!r} cannot be made of these constants: {error}.") from error
 
 
 def named(name: str) -> type[Scaling]:

@@ -177,4 +177,5 @@ class Trackers:
 
 
 def _drop(name: str, error: Exception) -> None:
-    warnings.warn(f"{name} is no longer tracked: {type(error).__name__}: {error}", stacklevel=3)
+    what = " ".join(str(error).split())
+    warnings.warn(f"{name} is no longer tracked: {type(error).__name__}: {what}", stacklevel=3)

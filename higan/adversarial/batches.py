@@ -122,16 +122,21 @@ class Batches:
             )
         return batch
 
+    def rows_of(self, step: int) -> np.ndarray:
+        """The maps in the batch of a step."""
+        return self._rows(step * self.batch_size)
+
     def _rows(self, first: int) -> np.ndarray:
         """Rows of positions first … first + batch_size - 1 of an endless sequence of shuffled epochs."""
-        length = len(self._epoch[1])
+        # One look at what is kept, as another thread may be in another epoch.
+        epoch, order = self._epoch
         positions = np.arange(first, first + self.batch_size)
         out = np.empty(self.batch_size, dtype=np.int64)
-        for epoch in np.unique(positions // length):
-            if self._epoch[0] != epoch:
-                self._epoch = (int(epoch), self._shuffled(int(epoch)))
-            here = positions // length == epoch
-            out[here] = self._epoch[1][positions[here] % length]
+        for number in np.unique(positions // len(order)):
+            if epoch != number:
+                epoch, order = self._epoch = (int(number), self._shuffled(int(number)))
+            here = positions // len(order) == number
+            out[here] = order[positions[here] % len(order)]
         return out
 
     def _shuffled(self, epoch: int) -> np.ndarray:

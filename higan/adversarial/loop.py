@@ -16,6 +16,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 STATE, RECIPE, LOG = "state.h5", "recipe.json", "log.jsonl"
 CROPPED = "hann"  # window of the spectral loss: a crop is not periodic
+KEPT = "The last good state and checkpoint are kept: lower the learning rate or raise the penalties, and train anew."
+SHOWN = 32  # maps of a batch in a message
 REFRESH = 2.0  # seconds between looks at the losses for the progress line; each waits for the step to end
 
 
@@ -211,7 +214,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, held: E
             if not due and not stopped:
                 continue
             seen = (step + 1) * size
-            means = _means(losses, step, step_function.backend)
+            means = _means(losses, step, step_function.backend, batches)
             if not due:
                 hours_now = hours + (time.monotonic() - began) / 3600
                 _save_state(run / STATE, state, step + 1, best, hours_now, step_function.backend)
@@ -219,6 +222,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, held: E
             speed = len(losses) * size / (time.monotonic() - ticked)
             losses = []
             average = step_function.backend.to_host(state["average"])
+            _check_finite({"average": average}, step + 1)
             for variable, value in zip(averaged.model.trainable_variables, average, strict=True):
                 variable.assign(value)
             result = monitor()
@@ -501,19 +505,34 @@ def _note(losses: dict[str, Any], speed: float, error: str) -> str:
     return "  ".join([f"{speed:.0f} maps/s", *parts, error]).rstrip()
 
 
-def _means(losses: list[dict[str, Any]], step: int, backend: Any) -> dict[str, float]:
+def _means(losses: list[dict[str, Any]], step: int, backend: Any, batches: Batches) -> dict[str, float]:
+    """Means of the losses of the steps up to `step`; TrainingError that names the first that is not finite."""
     gathered: dict[str, list[float]] = {}
-    for values in losses:
-        for name, value in backend.to_host(values).items():
-            gathered.setdefault(name, []).append(float(value))
-    means = {name: float(np.mean(values)) for name, values in gathered.items()}
-    for name, value in means.items():
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss {name!r} became {value} within the {len(losses)} steps before step {step + 1}. The last "
-                "good state and checkpoint are kept: lower the learning rate or raise the penalties, and train anew."
-            )
-    return means
+    for before, values in zip(reversed(range(len(losses))), losses, strict=True):
+        found = {name: float(value) for name, value in backend.to_host(values).items()}
+        for name, value in found.items():
+            if not math.isfinite(value):
+                at = step - before
+                raise TrainingError(
+                    f"the loss {name!r} became {value} at step {at} (counted from 0), on {_shown(batches, at)}. {KEPT}"
+                )
+            gathered.setdefault(name, []).append(value)
+    return {name: float(np.mean(values)) for name, values in gathered.items()}
+
+
+def _shown(batches: Batches, step: int) -> str:
+    """The maps in the batch of a step, and their simulations, those of many shortened."""
+    rows = batches.rows_of(step)
+    lists = [list(map(str, numbers)) for numbers in (rows, dict.fromkeys(batches.maps.simulation[rows].tolist()))]
+    maps, simulations = (", ".join(words[:SHOWN]) + (", …" if len(words) > SHOWN else "") for words in lists)
+    return f"maps {maps} of simulations {simulations}"
+
+
+def _check_finite(groups: Mapping[str, Any], step: int) -> None:
+    """Refuse weights that the last update has made NaN or infinite, though the losses before it were not."""
+    for name in ("generator", "discriminator", "average"):
+        if not all(np.isfinite(array).all() for array in groups.get(name, ())):
+            raise TrainingError(f"weights ({name}) became NaN or infinite before step {step}. {KEPT}")
 
 
 def _stopped(run: Path, seen: int) -> StoppedError:
@@ -521,8 +540,9 @@ def _stopped(run: Path, seen: int) -> StoppedError:
 
 
 def _save_state(path: Path, state: Any, step: int, best: float, hours: float, backend: Any) -> None:
-    groups = backend.to_host(state).items()
-    arrays = {f"{name}/{i:04d}": array for name, values in groups for i, array in enumerate(values)}
+    groups = backend.to_host(state)
+    _check_finite(groups, step)
+    arrays = {f"{name}/{i:04d}": array for name, values in groups.items() for i, array in enumerate(values)}
     try:
         replace_hdf5(path, arrays, {"step": step, "best": best, "hours": hours})
     except OSError as error:
@@ -536,7 +556,10 @@ def _load_state(path: Path, like: Any, backend: Any) -> tuple[Any, int, float, f
         with h5py.File(path, "r") as file:
             state = {name: [file[f"{name}/{i:04d}"][()] for i in range(len(arrays))] for name, arrays in like.items()}
             scalars = int(file.attrs["step"]), float(file.attrs["best"]), float(file.attrs["hours"])
-    except (OSError, KeyError) as error:
+        for name, arrays in like.items():
+            if [w.shape for w in state[name]] != [w.shape for w in arrays]:
+                raise ValueError(f"{name} has other shapes")
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read ({error}): the state is damaged. Train anew.") from error
     return backend.to_device(state), *scalars
 

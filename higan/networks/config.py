@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from itertools import pairwise
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Width = Annotated[int, Field(ge=1, le=8192)]
 
 
 class GeneratorConfig(BaseModel):
@@ -32,12 +35,45 @@ class GeneratorConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: Literal["unet"] = "unet"
-    widths: list[int] = Field(default=[20, 48, 96, 160], min_length=1, max_length=8)
+    widths: list[Width] = Field(default=[20, 48, 96, 160], min_length=1, max_length=8)
     bottom_blocks: int = Field(default=2, ge=1, le=16)
     noise_channels: int = Field(default=4, ge=0, le=64)
     latent: int = Field(default=0, ge=0, le=4096)
     centred: bool = False
     embedding: int = Field(default=64, ge=1, le=4096)
+
+    def count_weights(self, ndim: int, n_inputs: int, n_outputs: int, n_parameters: int) -> int:
+        """Numbers in the network of these hyperparameters (:mod:`higan.networks.generator`), which is not built.
+
+        Examples
+        --------
+        >>> GeneratorConfig(widths=[1], bottom_blocks=1, noise_channels=0).count_weights(1, 1, 1, 0)
+        16
+        """
+        modulating, centre = n_parameters + self.latent, ndim + 4 if self.centred else 0
+
+        def convolution(channels: int, width: int, kernel: int = 3) -> int:
+            return (channels * kernel**ndim + 1) * width
+
+        def block(width: int, noise: int) -> int:
+            film = (self.embedding + 1) * 2 * width if modulating else 0
+            injected = convolution(noise, width, 1) + film if noise else 0
+            return 2 * (convolution(width, width) + film) + injected
+
+        bottom, count = self.widths[-1], 0
+        if modulating:
+            count += (modulating + 1) * self.embedding + (self.embedding + 1) * self.embedding
+        if n_inputs:
+            count += convolution(n_inputs + centre, self.widths[0])
+            for width, wider in pairwise(self.widths):
+                count += block(width, 0) + convolution(width, wider, 1)
+        else:
+            count += convolution(self.noise_channels + centre, bottom)
+        count += self.bottom_blocks * block(bottom, self.noise_channels)
+        for width, wider in pairwise(self.widths):
+            joined = 2 * width if n_inputs else width + centre
+            count += convolution(wider, width, 1) + convolution(joined, width) + block(width, self.noise_channels)
+        return count + convolution(self.widths[0], n_outputs)
 
     @property
     def random(self) -> bool:
@@ -70,5 +106,5 @@ class DiscriminatorConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: Literal["patch"] = "patch"
-    widths: list[int] = Field(default=[20, 48, 96, 160], min_length=1, max_length=8)
+    widths: list[Width] = Field(default=[20, 48, 96, 160], min_length=1, max_length=8)
     embedding: int = Field(default=64, ge=1, le=4096)

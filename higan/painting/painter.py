@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from higan import scaling
-from higan.checkpoint import Card, load_card, load_weights
+from higan.checkpoint import Card, check_size, load_card, load_weights
 from higan.mapset import MapSet
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
@@ -70,6 +70,7 @@ class Painter:
     def load(cls, folder: Path) -> Painter:
         """Build the network of a checkpoint folder and load its weights; CheckpointError where they disagree."""
         card = load_card(folder)
+        check_size(folder, card)
         model = build_model(card)
         names = weight_names(model)
         weights = load_weights(folder, card, {n: tuple(v.shape) for n, v in zip(names, model.variables, strict=True)})

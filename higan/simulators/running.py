@@ -15,6 +15,8 @@ import json
 import multiprocessing
 import os
 import threading
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -23,9 +25,9 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from higan.errors import HiganError, MissingDependencyError, OutputError
-from higan.mapset import Field, Geometry, MapSet, Parameter
-from higan.mapset_writer import check_output
+from higan.errors import HiganError, MapSetError, MissingDependencyError, OutputError
+from higan.mapset import Field, Geometry, MapSet, Parameter, first_line
+from higan.mapset_writer import alone, check_output
 from higan.progress import progress
 from higan.simulators.design import Design
 
@@ -148,9 +150,10 @@ def simulate(
     parts = [_Part(simulator, design, rows, folder) for rows in _blocks(len(design), simulator.per_part)]
     with _writing(path):
         folder.mkdir(exist_ok=True)
-    _run(parts, processes, path)
-    _joined(simulator, set, design, parts).save(path, overwrite=overwrite)
-    _clear(folder, parts)
+    with alone(folder, path):
+        _run(parts, processes, path)
+        _joined(simulator, set, design, parts).save(path, overwrite=overwrite)
+        _clear(folder, parts)
     return path
 
 
@@ -216,6 +219,24 @@ class _Part:
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink()
+
+    def read(self, name: str) -> np.ndarray | None:
+        """What the file holds by one name, a row a simulation, if it does; a MapSetError where it is damaged."""
+        try:
+            with np.load(self.path, allow_pickle=False) as file:
+                values = file[name] if name in file else None
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            raise self.damaged(first_line(error)) from error
+        if values is not None and values.shape[:1] != (len(self.rows),):
+            raise self.damaged(f"{name!r} has shape {values.shape}")
+        return values
+
+    def damaged(self, why: str) -> MapSetError:
+        """What is said of a file that cannot be used."""
+        return MapSetError(
+            f"{self.path} is damaged ({why}). Remove it and run the same command again: its simulations are run anew, "
+            "the others are kept."
+        )
 
     def _checked(self, name: str, values: Any) -> np.ndarray:
         if name not in self.simulator.fields:
@@ -365,9 +386,9 @@ class _Stacked:
 
     def __init__(self, parts: list[_Part], name: str, rows: np.ndarray | None = None):
         self.parts, self.name = parts, name
-        with np.load(parts[0].path) as part:
-            self.exists = name in part
-            first = part[name] if self.exists else np.empty(0)
+        first = parts[0].read(name)
+        self.exists = first is not None
+        first = np.empty(0) if first is None else first
         counts = [len(part.rows) for part in parts]
         self.part = np.repeat(np.arange(len(parts)), counts)
         self.place = np.concatenate([np.arange(count) for count in counts])
@@ -379,6 +400,9 @@ class _Stacked:
         values = np.empty((len(rows), *self.shape[1:]), self.dtype)
         for number in np.unique(self.part[rows]):
             here = self.part[rows] == number
-            with np.load(self.parts[number].path) as part:
-                values[here] = part[self.name][self.place[rows[here]]]
+            part = self.parts[number]
+            found = part.read(self.name)
+            if found is None or found.shape[1:] != self.shape[1:]:
+                raise part.damaged(f"it has no such {self.name!r} as the others")
+            values[here] = found[self.place[rows[here]]]
         return values

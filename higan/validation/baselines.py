@@ -31,9 +31,10 @@ import h5py
 import numpy as np
 import scipy.fft
 
+from higan import hdf5
 from higan.checkpoint import replace_hdf5
 from higan.errors import CheckpointError, MapSetError, OutputError, ParameterError
-from higan.mapset import MapSet
+from higan.mapset import MapSet, first_line
 from higan.mapset_writer import check_output
 from higan.progress import progress
 from higan.split import training_rows
@@ -265,21 +266,41 @@ class Baselines:
                     raise CheckpointError(
                         f"{path} is not a file of baselines that this version of higan reads. Fit them again."
                     )
-                return cls(
+                found = cls(
                     str(attrs["input"]),
                     str(attrs["output"]),
                     tuple(str(name) for name in attrs["parameter_names"]),
-                    file["lower"][()],
-                    file["upper"][()],
-                    file["k"][()],
+                    hdf5.read(file, "lower"),
+                    hdf5.read(file, "upper"),
+                    hdf5.read(file, "k"),
                     float(attrs["cell_size"]),
                     str(attrs["length_units"]),
                     float(attrs["floor"]),
                     int(attrs["simulations"]),
-                    {name: file[f"coefficients/{name}"][()] for name in COEFFICIENTS},
+                    {name: hdf5.read(file, f"coefficients/{name}") for name in COEFFICIENTS},
                 )
-        except (OSError, KeyError, RuntimeError) as error:
-            raise CheckpointError(f"{path} cannot be read as baselines ({error}). Fit them again.") from error
+                found._check_shapes()
+                return found
+        except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise CheckpointError(
+                f"{path} cannot be read as baselines ({first_line(error)}). Fit them again."
+            ) from error
+
+    def _check_shapes(self) -> None:
+        """A ValueError where the arrays do not belong together."""
+        n = len(self.parameter_names)
+        terms = math.comb(n + _degree(self.simulations, n), n)
+        found: dict[str, tuple[np.ndarray, tuple[int, ...]]]
+        found = {"lower": (self.lower, (n,)), "upper": (self.upper, (n,)), "k": (self.k, (len(self.k),))}
+        for name, array in self.coefficients.items():
+            by_scale = name in ("transfer", "amplitude", "power")
+            columns = len(self.k) if by_scale else len(QUANTILES) if name.endswith("quantiles") else 1
+            found[name] = (array, (terms, columns))
+        for name, (array, shape) in found.items():
+            if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
+                raise ValueError(f"{name!r} of shape {array.shape} and type {array.dtype} is no {shape} finite numbers")
+        if not (len(self.k) and (np.diff(self.k) > 0).all() and 0 < self.cell_size < np.inf):
+            raise ValueError("its wavenumbers or cells are none")
 
     def _by_parameters(self, theta: np.ndarray) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Indices of the maps of each distinct parameter vector, with what the polynomials give there."""

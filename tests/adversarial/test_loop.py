@@ -1,4 +1,5 @@
 import json
+import re
 import warnings
 
 import h5py
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from higan.adversarial import loop
+from higan.adversarial.batches import Batches
 from higan.adversarial.monitor import Monitor
 from higan.checkpoint import load_card
 from higan.cli import main
@@ -268,19 +270,52 @@ def test_the_last_is_kept_where_the_recipe_says_so(tmp_path):
     assert sorted(map(np.sum, last.values())) == sorted(map(np.sum, kept.values()))
 
 
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good(tmp_path, monkeypatch):
+@pytest.mark.parametrize("first", [2, 3])
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good(tmp_path, monkeypatch, first):
+    """The step is named, with the maps it was on; where only the weights show it, at the end of a tick, they are not
+    kept. Validated after two steps."""
     import higan
 
-    rates = loop._rates
-    monkeypatch.setattr(loop, "_rates", lambda recipe, step: rates(recipe, step) if step < 2 else (1e38, 1e38))
-    recipe = tiny.recipe(**ALONE, training={"maps": 64, "tick_maps": 8})
-    run = tmp_path / "run"
-    with pytest.raises(TrainingError, match=r"^the loss 'pixel' became (nan|inf) within the 2 steps before step \d"):
-        loop.train(recipe, run, maps=tiny.maps())
+    rates, batches = loop._rates, []
+    monkeypatch.setattr(loop, "_rates", lambda recipe, step: rates(recipe, step) if step < first else (np.inf, np.inf))
+    monkeypatch.setattr(loop, "Batches", lambda *a, **k: batches.append(Batches(*a, **k)) or batches[0])
+    recipe = tiny.recipe(**ALONE, training={"maps": 64, "tick_maps": 8}, validation={"select": "last"})
+    run, maps = tmp_path / "run", tiny.maps()
+    with pytest.raises(TrainingError) as caught:
+        loop.train(recipe, run, maps=maps)
+    if first == 2:
+        step, seen = 3, batches[0]._rows(12)
+        assert re.match(rf"^the loss 'pixel' became (nan|inf) at step {step} \(counted from 0\), on", str(caught.value))
+        assert f"maps {', '.join(map(str, seen))} of simulations" in str(caught.value)
+        named = re.search("of simulations ([0-9, ]+)", str(caught.value))[1].split(", ")
+        assert set(map(int, named)) == set(maps.simulation[seen].tolist())
+    else:
+        assert "weights (average) became NaN or infinite before step 4" in str(caught.value)
+    assert "last good state and checkpoint are kept" in str(caught.value)
     assert load_card(run / "checkpoint").metrics["validation"]["maps_seen"] == 8
     assert np.isfinite(higan.load(run / "checkpoint").sample(np.zeros((8, 8)), _theta(), seed=1)).all()
     with h5py.File(run / "state.h5") as file:
-        assert file.attrs["step"] % 2 == 0 and np.isfinite(file["generator/0000"][()]).all()
+        assert file.attrs["step"] == 2 and np.isfinite(file["generator/0000"][()]).all()
+
+
+def test_a_discriminator_that_is_not_finite_is_not_kept(tmp_path):
+    class Backend:
+        to_host = staticmethod(lambda state: state)
+
+    good, path = {"generator": [np.ones(4)], "discriminator": [np.ones(2)]}, tmp_path / "state.h5"
+    loop._save_state(path, good, 1, 0.5, 0.1, Backend)
+    with pytest.raises(TrainingError, match=r"weights \(discriminator\) became NaN or infinite before step 2"):
+        loop._save_state(path, {**good, "discriminator": [np.array([1, np.inf])]}, 2, 0.5, 0.1, Backend)
+    with h5py.File(path) as file:
+        assert file.attrs["step"] == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_many_maps_in_a_batch_are_shortened(monkeypatch):
+    batches = Batches(tiny.maps(), np.arange(24), [], [], np.zeros((8, 0)), batch_size=4, seed=1)
+    monkeypatch.setattr(loop, "SHOWN", 3)
+    shown = loop._shown(batches, 5)
+    assert re.match(r"^maps \d+, \d+, \d+, … of simulations ", shown)
 
 
 def _theta():
