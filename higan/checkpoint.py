@@ -455,4 +455,4 @@ def _number(value: Any) -> str:
     if isinstance(value, dict):
         shown = [_number(value.get(part)) for part in ("value", "error")]
         return shown[0] if shown[1] == "-" else f"{shown[0]} ± {shown[1]}"
-    return f"{value:.4g}" if isinstance(value, int | float) and abs(value) < math.inf else "-"
+    return f"{value:.4g}" if isinstance(value, int | float) and abs(value) < 1e300 else "-"

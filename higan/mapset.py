@@ -465,9 +465,10 @@ class MapSet:
         if not path.exists():
             raise MapSetError(f"{path} does not exist. Give the path of a map set (HDF5).")
         try:
-            file = h5py.File(path, "r")
+            file = hdf5.open_file(path)
         except OSError as error:
-            kind = "is truncated or damaged" if "truncated" in str(error) else "is not an HDF5 file"
+            known = any(word in str(error) for word in ("truncated", "damaged"))
+            kind = "is truncated or damaged" if known else "is not an HDF5 file"
             raise MapSetError(
                 f"{path} {kind} ({first_line(error)}). Give a map set made by higan, or copy it again."
             ) from error

@@ -260,7 +260,7 @@ class Baselines:
             If the file is missing, damaged or too new.
         """
         try:
-            with h5py.File(path, "r") as file:
+            with hdf5.open_file(Path(path)) as file:
                 attrs = dict(file.attrs)
                 if attrs.get("format") != FORMAT or int(attrs.get("format_version", 0)) > FORMAT_VERSION:
                     raise CheckpointError(

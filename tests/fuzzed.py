@@ -1,0 +1,40 @@
+"""What :mod:`tests.test_fuzz` does with map sets, in a process of its own: reads paths, says what came of each."""
+
+import resource
+import sys
+import traceback
+from pathlib import Path
+
+from higan.cli import info
+from higan.errors import HiganError
+from higan.mapset import MapSet
+from higan.split import split
+
+
+def look(path):
+    """At everything in a map set; the file goes, as it may stay open."""
+    try:
+        maps = MapSet.open(path)
+    finally:
+        path.unlink()
+    info.describe(maps)
+    repr(maps)
+    maps.content_sha256()
+    for name, field in maps.fields.items():
+        maps.check_units(name, "mK" if field.units else "", "the test")
+        maps.read(name, [0])
+    parts = split(maps)
+    maps.select(maps.rows_of(parts.train)).read(next(iter(maps.fields)))
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
+    for line in sys.stdin:
+        try:
+            look(Path(line.strip()))
+            said = "used"
+        except HiganError as error:
+            said = f"refused {error}"
+        except BaseException:
+            said = f"failed {traceback.format_exc()!a}"
+        print(said, flush=True)
