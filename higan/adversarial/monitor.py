@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from higan.errors import OutputError
 from higan.mapset import MapSet
 from higan.painting.painter import Painter
 from higan.painting.regions import batch_of, paint_maps
@@ -113,20 +114,27 @@ class Monitor:
         from higan.validation.plots import maps_and_ratio
 
         rows, card, geometry = self.rows[self._examples], self.painter.card, self.maps.geometry
-        path.parent.mkdir(parents=True, exist_ok=True)
-        maps_and_ratio(
-            self.maps.read(card.inputs[0].field, rows) if card.inputs else None,
-            self.maps.read(self.output, rows),
-            result.examples,
-            result.k,
-            result.R,
-            path,
-            units=card.outputs[0].units,
-            input_units=card.inputs[0].units if card.inputs else "",
-            length_units=geometry.length_units,
-            side=self.maps.cell_size * self.maps.shape[0],
-            title=title,
-        )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            maps_and_ratio(
+                self.maps.read(card.inputs[0].field, rows) if card.inputs else None,
+                self.maps.read(self.output, rows),
+                result.examples,
+                result.k,
+                result.R,
+                path,
+                units=card.outputs[0].units,
+                input_units=card.inputs[0].units if card.inputs else "",
+                length_units=geometry.length_units,
+                side=self.maps.cell_size * self.maps.shape[0],
+                title=title,
+            )
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise OutputError(
+                f"{path} cannot be written ({error.strerror or error}). The last state is kept: make room, and start "
+                "again."
+            ) from error
         return path
 
 

@@ -1,3 +1,4 @@
+import os
 import threading
 import time
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 
 from higan.adversarial.batches import Batches, Symmetry, prefetch
-from higan.errors import TrainingError
+from higan.errors import MapSetError, TrainingError
 from higan.mapset import Field, Geometry, MapSet, Parameter
 from higan.networks.config import GeneratorConfig
 from higan.noise import noise_field
@@ -331,3 +332,17 @@ def test_crops_of_maps_that_do_not_wrap_are_regions_of_them():
 def test_crops_that_do_not_fit():
     with pytest.raises(TrainingError, match="crops of 12 cells with 4 around them do not fit in the maps"):
         batches(tiny.maps(shape=(16, 16)), crop=12, context=4)
+
+
+def test_a_file_that_is_damaged_in_the_middle_of_a_training(tmp_path):
+    """Batches end with one sentence that names file, field and map."""
+    path = tiny.maps(per_sim=48, shape=(64, 64)).save(tmp_path / "maps.h5")  # more than HDF5 holds in its cache
+    maps = MapSet.open(path)
+    scaling = [("density", Linear())]
+    make = Batches(maps, np.arange(384), scaling, scaling, np.zeros((8, 0)), batch_size=4, seed=1)
+    found = prefetch(make, 0, 1000)
+    assert next(found)["fields"].shape == (4, 64, 64, 1)
+    os.truncate(path, path.stat().st_size // 8)
+    with pytest.raises(MapSetError, match=r"field 'density' cannot be read at map \d+ \(.*copy or make it") as caught:
+        list(found)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)

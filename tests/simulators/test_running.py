@@ -14,6 +14,7 @@ import pytest
 from higan.errors import HiganError, OutputError
 from higan.mapset import MapSet
 from higan.simulators import simulate
+from higan.simulators.running import _Part
 from tests.simulators.fake import Fake
 
 
@@ -44,6 +45,7 @@ def test_some_simulations_and_seed(tmp_path):
 SCRIPT = """
 import sys
 from higan.simulators import simulate
+from higan.simulators.running import _Part
 from tests.simulators.fake import Fake
 if __name__ == "__main__":
     simulate(Fake(delay=0.3, log=sys.argv[2]), output=sys.argv[1], processes=2)
@@ -181,3 +183,32 @@ def test_settings_are_recorded(tmp_path):
     with h5py.File(simulate(Fake(cells=5), output=tmp_path / "boxes.h5", simulations=1)) as file:
         assert '"cells": 5' in file.attrs["simulator_settings"]
         assert dataclasses.asdict(Fake(cells=5))["cells"] == 5
+
+
+@pytest.mark.parametrize("damage", ["empty", "truncated", "zeros"])
+def test_a_damaged_part_is_named(tmp_path, damage):
+    """Taken away, its simulation alone is run again."""
+    output, parts = tmp_path / "boxes.h5", tmp_path / "boxes.h5.parts"
+    with pytest.raises(HiganError):
+        simulate(Fake(trouble="raise"), output=output)
+    (part,) = (_Part(Fake(trouble="raise"), Fake().design("lh"), np.array([0]), parts).path,)
+    content = part.read_bytes()
+    damaged = {"empty": b"", "truncated": content[: len(content) // 2], "zeros": bytes(len(content))}
+    part.write_bytes(damaged[damage])
+    with pytest.raises(HiganError, match=r"npz is damaged \(.*Remove it and run the same command again") as caught:
+        simulate(Fake(trouble="raise"), output=output, simulations=2)
+    assert "\n" not in str(caught.value) and not output.exists()
+    part.unlink()
+    assert len(MapSet.open(simulate(Fake(trouble="raise"), output=output, simulations=2))) == 2
+
+
+def test_two_at_once(tmp_path):
+    """The second one is refused, and the first one's parts are left alone."""
+    from higan.mapset_writer import alone
+
+    output, parts = tmp_path / "boxes.h5", tmp_path / "boxes.h5.parts"
+    parts.mkdir()
+    with alone(parts, output), pytest.raises(OutputError, match=r"is being made by another process\. Wait for it"):
+        simulate(Fake(), output=output, simulations=1)
+    assert not list(parts.iterdir()) and not output.exists()
+    assert len(MapSet.open(simulate(Fake(), output=output, simulations=1))) == 1
