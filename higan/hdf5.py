@@ -8,6 +8,7 @@ kilobytes are asked for. Datasets that do so are refused with a ValueError that 
 from __future__ import annotations
 
 import math
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,15 @@ class Rows:
         if self.dtype.kind == "O" or not self.shape:
             raise ValueError(f"{path!r} is no array of numbers")
         _check_size(self._data, self.dtype.itemsize * math.prod(self.shape[1:]), path)
+        self._size = os.path.getsize(group.file.filename)
         self._unseen: dict[int, list[tuple[int, ...]]] = {}
         for place in _large_chunks(self._data, path):
             self._unseen.setdefault(place[0] // self._data.chunks[0], []).append(place)
 
     def __getitem__(self, index: Any) -> np.ndarray:
+        # HDF5 reads zeros where a file has ended since it was opened.
+        if os.path.getsize(self._data.file.filename) < self._size:
+            raise OSError("the file has become shorter")
         if self._unseen:
             rows = np.arange(self.shape[0])[index[0] if isinstance(index, tuple) else index]
             for chunk in np.unique(rows // self._data.chunks[0]):
