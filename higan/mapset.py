@@ -539,7 +539,7 @@ class MapSet:
             simulator_version=text(attrs.get("simulator_version", "")),
             created_by=text(attrs.get("created_by", "")),
             extra=extra,
-            attributes={k: _scalar(v) for k, v in attrs.items() if k not in own | known},
+            attributes={text(k): _scalar(v) for k, v in attrs.items() if k not in own | known},
             path=path,
         )
 
