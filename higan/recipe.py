@@ -195,7 +195,13 @@ class TrainingConfig(_Table):
     average_half_life : int
         Half-life in maps of the generator's moving average; shorter at first (Karras et al. 2022, 2206.00364, app. F).
     precision : {"float32", "mixed_bfloat16"}
-        Of the networks while training; weights, losses and the averaged generator are float32 in both.
+        Of the networks while training; weights, their gradients and moments, losses, penalties, statistics of maps and
+        the averaged generator are float32 in both.
+    accumulate : int
+        Parts of a batch that the networks see one after another, where it does not fit into memory at once; what is
+        trained stays the same, and takes about a fifth longer.
+    xla : bool
+        Compile with XLA on TensorFlow, on one device; JAX always does.
     tick_maps : int
         Maps between validations; the state is saved as often.
     """
@@ -213,6 +219,8 @@ class TrainingConfig(_Table):
     beta1: float = Field(default=0.5, ge=0, lt=1)
     average_half_life: int = Field(default=5000, ge=1)
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    accumulate: int = Field(default=1, ge=1)
+    xla: bool = False
     tick_maps: int = Field(default=5000, ge=1)
 
     @model_validator(mode="after")

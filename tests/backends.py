@@ -101,7 +101,7 @@ def gradients(checkpoint):
     }
 
 
-def training_step(objective, ndim=2, **changes):
+def training_step(objective, ndim=2, precision="float32", **changes):
     """The compiled step of a tiny pair of networks."""
     from higan.adversarial import objectives
     from higan.adversarial.step import Step, StepConfig
@@ -114,7 +114,13 @@ def training_step(objective, ndim=2, **changes):
     discriminator = None
     if adversary is not None:
         discriminator = build_discriminator(
-            DiscriminatorConfig(widths=[4, 8], embedding=8), ndim=ndim, n_inputs=1, n_outputs=1, n_parameters=2, seed=2
+            DiscriminatorConfig(widths=[4, 8], embedding=8),
+            ndim=ndim,
+            n_inputs=1,
+            n_outputs=1,
+            n_parameters=2,
+            seed=2,
+            dtype=precision,
         )
     options = dict(
         pixel="crps",
@@ -127,7 +133,8 @@ def training_step(objective, ndim=2, **changes):
         interpolated=10.0,
         outputs=(OUTPUT,),
     )
-    return Step(build_model(card, seed=1), discriminator, StepConfig(objective=adversary, **{**options, **changes}))
+    config = StepConfig(objective=adversary, **{**options, **changes})
+    return Step(build_model(card, 1, precision), discriminator, config)
 
 
 def training_batch(step, shape=(8, 8), size=3, realisations=2):

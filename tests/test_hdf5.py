@@ -178,7 +178,9 @@ def test_large_maps_are_read_by_chunks_that_are_looked_at_once(tmp_path, monkeyp
     back = MapSet.open(path)
     for rows in ([1], [0, 1], [3]):
         np.testing.assert_array_equal(back.read("density", rows), maps.read("density", rows))
-    assert seen == [1, 0, 3]
+    part = (slice(20, 40), slice(None))
+    np.testing.assert_array_equal(back.read("density", [2], place=part), maps.read("density", [2])[:, 20:40])
+    assert seen == [1, 0, 3, 2]
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "lzf"}, {"compression": "gzip", "fletcher32": True}])

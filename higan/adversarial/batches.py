@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from higan.adversarial.parts import in_parts
 from higan.errors import TrainingError
 from higan.mapset import MapSet
 from higan.networks.config import GeneratorConfig
@@ -48,6 +49,8 @@ class Batches:
         Cells that fields and noise extend beyond a crop on every side. Both are multiples of the generator's stride.
     flux : array, shape (n_sim,), optional
         What the maps of each simulation were divided by, where the discriminator sees them with the noise of the sky.
+    share : (int, int)
+        Rank and number of the processes among whom a batch is shared, in equal parts: that of this one is made.
     """
 
     def __init__(
@@ -67,8 +70,9 @@ class Batches:
         crop: int | None = None,
         context: int = 0,
         flux: np.ndarray | None = None,
+        share: tuple[int, int] = (0, 1),
     ):
-        self.flux = flux
+        self.flux, self.share = flux, share
         self.maps, self.crop, self.context = maps, crop, context
         self.shape = tuple(maps.shape[: maps.geometry.ndim]) if crop is None else (crop,) * maps.geometry.ndim
         self.extent = tuple(n + 2 * context for n in self.shape)
@@ -93,31 +97,34 @@ class Batches:
     def __call__(self, step: int) -> Batch:
         """The batch of one step: maps, fields, parameters, noise (a list), interpolation, sky, flux, all float32."""
         first = step * self.batch_size
-        rows = self._rows(first)
         rng = self._rng(_AUGMENT, step)
-        moves = [Symmetry.draw(rng, self.maps.shape, self.symmetries) for _ in rows]
+        moves = [Symmetry.draw(rng, self.maps.shape, self.symmetries) for _ in range(self.batch_size)]
         corners = None
         if self.crop is not None:
             room = np.subtract(self.maps.shape, self.extent)
-            corners = rng.integers(0, room, (len(rows), len(room)), endpoint=True)
+            corners = self._own(rng.integers(0, room, (self.batch_size, len(room)), endpoint=True))
+        # What is drawn is drawn for all; what takes time is done for the own part.
+        positions = self._own(first + np.arange(self.batch_size))
+        rows = self._own(self._rows(first))
+        moves = [moves[position - first] for position in positions]
         batch: Batch = {
             "maps": self._scaled(self.outputs, rows, moves, corners, self.context),
-            "interpolation": rng.random(len(rows), dtype=np.float32),
+            "interpolation": self._own(rng.random(self.batch_size, dtype=np.float32)),
         }
         if self.inputs:
             batch["fields"] = self._scaled(self.inputs, rows, moves, corners)
         if self.parameters.shape[1]:
             batch["parameters"] = self.parameters[self.maps.simulation[rows]]
         if self.flux is not None:
-            shape = (2 * len(rows), *self.shape, len(self.outputs))
-            batch["sky"] = self._rng(_SKY, step).standard_normal(shape, dtype=np.float32)
+            shape = (2 * self.batch_size, *self.shape, len(self.outputs))
+            batch["sky"] = self._own(self._rng(_SKY, step).standard_normal(shape, dtype=np.float32))
             batch["flux"] = self.flux[self.maps.simulation[rows]].astype(np.float32)
         if self.network is not None and self.network.random:
             batch["noise"] = generator_noise(
                 self.network,
                 self.extent,
                 seed=self.seed,
-                rows=np.tile(first + np.arange(len(rows)), self.realisations),
+                rows=np.tile(positions, self.realisations),
                 realisations=np.repeat(np.arange(self.realisations), len(rows)),
             )
         return batch
@@ -125,6 +132,11 @@ class Batches:
     def rows_of(self, step: int) -> np.ndarray:
         """The maps in the batch of a step."""
         return self._rows(step * self.batch_size)
+
+    def _own(self, values: np.ndarray) -> np.ndarray:
+        """This process' part of what runs over the maps of a batch."""
+        rank, count = self.share
+        return in_parts(values, self.batch_size, count)[rank]
 
     def _rows(self, first: int) -> np.ndarray:
         """Rows of positions first … first + batch_size - 1 of an endless sequence of shuffled epochs."""

@@ -1,5 +1,7 @@
 """The training: one flat loop from a recipe to a checkpoint, resumable at every tick.
 
+Several processes run it side by side (:mod:`higan.adversarial.workers`); the first alone reads and writes the folder.
+
 The run's folder holds::
 
     recipe.json        the recipe, whole
@@ -17,7 +19,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ from higan import scaling
 from higan.adversarial.batches import Batches, prefetch
 from higan.adversarial.interruption import alone, sigterm
 from higan.adversarial.monitor import Monitor
+from higan.adversarial.workers import Workers
 from higan.checkpoint import (
     Card,
     FieldCard,
@@ -82,23 +85,29 @@ def train(
     TrainingError
         If the run's folder is taken, there is nothing to resume, or a loss is not finite.
     StoppedError
-        If the process was sent SIGTERM: the step under way was finished, and the state saved.
+        If the process (or any that trains with it) was sent SIGTERM: the step under way was finished, and the state
+        saved. If one that trains with it has gone.
     RecipeError, MapSetError
         If recipe and maps do not fit.
     """
-    run = Path(run)
-    if resume is None:
-        resume = (run / RECIPE).exists()
-    _check(run, recipe, resume)
-    with ExitStack() as held:
-        if resume:
-            held.enter_context(alone(run))
-        return _train(recipe, run, resume, maps, held)
+    from higan.adversarial.step import load_backend
+
+    run, workers = Path(run), Workers(load_backend())
+    with workers.together(), ExitStack() as held:
+        if resume is None:
+            resume = (run / RECIPE).exists()
+        if workers.first:
+            _check(run, recipe, resume)
+            if resume:
+                held.enter_context(alone(run))
+        return _train(recipe, run, resume, maps, workers, held)
 
 
-def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, held: ExitStack) -> Path:
+def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers: Workers, held: ExitStack) -> Path:
     # The maps, their split by simulation, and scalings fitted on the training simulations alone.
-    maps = select_parameters(open_maps(recipe) if maps is None else maps, recipe)
+    config = recipe.training
+    workers.check_batch(config.batch_size, config.maps_per_simulation, config.accumulate)
+    maps = select_parameters(workers.after_first(lambda: open_maps(recipe)) if maps is None else maps, recipe)
     _check_geometry(maps, recipe)
     parts = _limit(split(maps, recipe.data.fractions, recipe.seed), recipe.data.simulations)
     rows = maps.rows_of(parts.train)
@@ -109,11 +118,11 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, held: E
 
     # Networks: two to train, one in float32 that carries the averaged weights.
     from higan.adversarial.objectives import objective
-    from higan.adversarial.step import Step, StepConfig, load_backend
+    from higan.adversarial.step import Step, StepConfig
     from higan.networks.discriminator import build_discriminator
     from higan.painting.painter import Painter, build_model, scale_parameters, weights_of
 
-    load_backend().deterministic()
+    workers.backend.deterministic()
     adversary = None if recipe.objective.name == "none" else objective(recipe.objective.name)
     generator = build_model(card, recipe.seed, recipe.training.precision)
     averaged = Painter(card, build_model(card, recipe.seed))
@@ -129,7 +138,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, held: E
             centred=card.network.centred,
             dtype=recipe.training.precision,
         )
-    config = StepConfig(
+    step_config = StepConfig(
         objective=adversary,
         pixel=recipe.objective.pixel,
         pixel_weight=recipe.objective.pixel_weight,
@@ -154,9 +163,11 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, held: E
         interpolated=recipe.objective.gradient_penalty,
         penalty_every=recipe.objective.penalty_every,
         beta1=recipe.training.beta1,
+        accumulate=recipe.training.accumulate,
+        xla=recipe.training.xla,
         outputs=tuple(averaged.outputs),
     )
-    step_function = Step(generator, discriminator, config)
+    step_function = Step(generator, discriminator, step_config)
 
     # Batches, validation maps, trackers, and the state to start from.
     batches = Batches(
@@ -170,10 +181,11 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, held: E
         seed=recipe.seed,
         symmetries=recipe.data.symmetries,
         network=card.network,
-        realisations=config.realisations,
+        realisations=step_config.realisations,
         crop=recipe.training.crop,
         context=recipe.training.context,
         flux=_flux(maps, recipe) if recipe.observation.noise else None,
+        share=(workers.rank, workers.count),
     )
     monitor = Monitor(maps, parts.validation, recipe.validation.maps_per_simulation, averaged, recipe.seed)
     if recipe.validation.select.endswith("_log") and not monitor.logarithmic:
@@ -183,23 +195,25 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, held: E
         )
     state = step_function.initial_state()
     first, best, hours = 0, math.inf, 0.0
-    if resume and (run / STATE).exists():
+    if workers.first and resume and (run / STATE).exists():
         state, first, best, hours = _load_state(run / STATE, state, step_function.backend)
-    elif initial is not None:
+    elif workers.first and initial is not None:
         state = _initial_weights(initial / STATE, state, step_function.backend)
     size = recipe.training.batch_size
     last = math.ceil(recipe.training.maps / size)
     tick = max(1, recipe.training.tick_maps // size)
-    if not resume:
+    if workers.first and not resume:
         held.enter_context(alone(run))
         _begin(run, recipe)
-    stop = held.enter_context(sigterm())
-    trackers = _trackers(recipe, run, first * size, resume)
+    state, first = workers.of_first(state, first)
+    stop = workers.agreed(held.enter_context(sigterm()))
+    trackers = _trackers(recipe, run, first * size, resume) if workers.first else Trackers([])
+    bar = progress(recipe.name, last * size, first * size) if workers.first else nullcontext(lambda n, note="": None)
 
     # Step by step; at every tick: validate, keep the best, save the state.
     losses: list[dict[str, Any]] = []
     began = ticked = shown = time.monotonic()
-    with progress(recipe.name, last * size, first * size) as advance:
+    with bar as advance:
         note = error = ""
         for step, batch in enumerate(prefetch(batches, first, last), start=first):
             state, values = step_function(
@@ -208,13 +222,18 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, held: E
             losses.append(values)
             if time.monotonic() - shown > REFRESH:
                 shown = time.monotonic()
-                note = _note(values, len(losses) * size / (shown - ticked), error)
+                note = _note(step_function.backend.to_host(values), len(losses) * size / (shown - ticked), error)
             advance(size, note)
-            due, stopped = (step + 1) % tick == 0 or step + 1 == last, stop.is_set()
+            due, stopped = (step + 1) % tick == 0 or step + 1 == last, stop()
             if not due and not stopped:
                 continue
             seen = (step + 1) * size
             means = _means(losses, step, step_function.backend, batches)
+            if not workers.first:
+                losses = []
+                if stopped and step + 1 != last:
+                    raise _stopped(run, seen)
+                continue
             if not due:
                 hours_now = hours + (time.monotonic() - began) / 3600
                 _save_state(run / STATE, state, step + 1, best, hours_now, step_function.backend)
@@ -247,7 +266,10 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, held: E
             note = _note(means, speed, error)
             advance(0, note)
             ticked = time.monotonic()
-    return _finish(run, recipe, maps, rows, trackers)
+    if workers.first:
+        _finish(run, recipe, maps, rows, trackers)
+    workers.wait()
+    return run / "checkpoint"
 
 
 def open_maps(recipe: Recipe) -> MapSet:
@@ -427,13 +449,13 @@ def _check(run: Path, recipe: Recipe, resume: bool) -> None:
     if resume:
         try:
             # Through the models, so that what a newer version added has its default.
-            before = validate_recipe(json.loads((run / RECIPE).read_text())).model_dump(mode="json")
+            before = _what_is_trained(validate_recipe(json.loads((run / RECIPE).read_text())))
         except (OSError, ValueError, RecipeError) as error:
             raise TrainingError(
                 f"{run} holds no training to resume ({error}). Choose another --output, or begin without --resume."
             ) from error
-        now = recipe.model_dump(mode="json")
-        changed = [key for key in now if key != "tracking" and now[key] != before.get(key)]
+        now = _what_is_trained(recipe)
+        changed = [key for key in now if now[key] != before.get(key)]
         if changed:
             raise TrainingError(
                 f"{run} was trained by another recipe: [{'], ['.join(changed)}] differ. Resume with {run / RECIPE}'s "
@@ -441,6 +463,11 @@ def _check(run: Path, recipe: Recipe, resume: bool) -> None:
             )
     elif (run / RECIPE).exists():
         raise TrainingError(f"{run} holds a training already. Resume it, or choose another folder.")
+
+
+def _what_is_trained(recipe: Recipe) -> dict[str, Any]:
+    """The recipe without what does not change the training: a machine with less memory may go on with it."""
+    return recipe.model_dump(mode="json", exclude={"tracking": True, "training": {"accumulate", "xla"}})
 
 
 def _check_geometry(maps: MapSet, recipe: Recipe) -> None:
@@ -592,7 +619,7 @@ def _trackers(recipe: Recipe, run: Path, maps: int, resume: bool) -> Trackers:
     return Trackers(makers)
 
 
-def _finish(run: Path, recipe: Recipe, maps: MapSet, rows: np.ndarray, trackers: Trackers) -> Path:
+def _finish(run: Path, recipe: Recipe, maps: MapSet, rows: np.ndarray, trackers: Trackers) -> None:
     """Put baselines fitted on the same maps beside the generator; hand recipe and card to the trackers."""
     from higan.validation.baselines import Baselines
 
@@ -607,4 +634,3 @@ def _finish(run: Path, recipe: Recipe, maps: MapSet, rows: np.ndarray, trackers:
     for path in (run / RECIPE, checkpoint / "card.json"):
         trackers.report(path)
     trackers.close()
-    return checkpoint

@@ -7,10 +7,10 @@ from typing import Any
 from keras import ops
 
 from higan.adversarial.objectives import crps
-from higan.adversarial.spectrum import quotient
+from higan.adversarial.spectrum import Mean, alone, quotient
 
 
-def octave_crps(first: Any, second: Any, real: Any) -> Any:
+def octave_crps(first: Any, second: Any, real: Any, mean: Mean = alone) -> Any:
     """CRPS of two realisations' octaves, cell by cell, mean over octaves, maps and channels; lower is better.
 
     A score of cells is decided by the scales that hold most of the variance, one of Fourier modes weighs every scale
@@ -21,6 +21,8 @@ def octave_crps(first: Any, second: Any, real: Any) -> Any:
     ----------
     first, second, real : tensors, shape (n, *shape, c)
         Two realisations and the truth of one condition each, in scaled space.
+    mean : callable, optional
+        As of :func:`higan.adversarial.spectrum.spectral_loss`.
 
     Returns
     -------
@@ -43,20 +45,30 @@ def octave_crps(first: Any, second: Any, real: Any) -> Any:
     >>> float(octave_crps(maps[0], maps[0], maps[0]))
     0.0
     """
-    scores = []
-    for parts in zip(*(_octaves(maps) for maps in (first, second, real)), strict=True):
-        axes = tuple(range(len(real.shape) - 1))
+    scores, axes = [], tuple(range(len(real.shape) - 1))
+    octaves = [_octaves(maps) for maps in (first, second, real)]
+    generated, true = _scatter([[ops.stop_gradient(x) for x in octaves[0]], octaves[2]], axes, mean)
+    for parts, made, scatter in zip(zip(*octaves, strict=True), generated, true, strict=True):
         # Next to a batch of empty maps all else would be small.
-        scatter = ops.maximum(ops.std(parts[2], axis=axes), ops.stop_gradient(ops.std(parts[0], axis=axes) / 3))
-        score = ops.mean(crps(*parts), axis=axes)
+        measure = ops.maximum(scatter, made / 3)
         # A scale without scatter, as of a batch of empty maps, says nothing.
-        scores.append(quotient(score, scatter, 1e-6))
+        scores.append(quotient(ops.mean(crps(*parts), axis=axes), measure, 1e-6))
     return ops.mean(ops.stack(scores))
 
 
 def block_means(maps: Any, side: int) -> Any:
     """Means of blocks of `side` cells along each axis of (n, *shape, c)."""
     return ops.average_pool(maps, side, strides=side, data_format="channels_last")
+
+
+def _scatter(octaves: list[list[Any]], axes: tuple[int, ...], mean: Mean) -> list[list[Any]]:
+    """Standard deviation of each octave of some maps over cells and the whole batch."""
+    means = mean([[ops.mean(x, axis=axes) for x in parts] for parts in octaves])
+    squares = [
+        [ops.mean(ops.square(x - m), axis=axes) for x, m in zip(*pair, strict=True)]
+        for pair in zip(octaves, means, strict=True)
+    ]
+    return [[ops.sqrt(x) for x in parts] for parts in mean(squares)]
 
 
 def _octaves(maps: Any) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,22 @@ from higan.adversarial.objectives import crps
 from higan.validation.power_spectrum import axis_shares, bin_weights, taper
 
 FULL = 0.1  # of R - 1: from there on power is punished at full strength
+Mean = Callable[[Any], Any]  # of nested tensors over the replicas of a batch that is shared; gradients do not pass
 EMPTY = 0.1  # of the mean power over groups, or of generated power; true power that is less is taken for this much
 
 
+def alone(values: Any) -> Any:
+    """The mean over replicas of a batch that is not shared."""
+    return values
+
+
 def spectral_loss(
-    fake: Any, real: Any, window: str | None = None, group: int | None = None, by_axis: bool = False
+    fake: Any,
+    real: Any,
+    window: str | None = None,
+    group: int | None = None,
+    by_axis: bool = False,
+    mean: Mean = alone,
 ) -> Any:
     """Mean over bins of k, groups of maps and channels of |R - 1|, R = sum P_fake / sum P_real over a group's maps.
 
@@ -33,6 +44,8 @@ def spectral_loss(
     by_axis : bool
         Take the power along each axis for itself (:func:`higan.validation.power_spectrum.axis_shares`): too much along
         one then does not make up for too little along another.
+    mean : callable, optional
+        Mean over replicas where these maps are one's part of a batch: what losses are measured by is of all of it.
 
     Returns
     -------
@@ -63,14 +76,20 @@ def spectral_loss(
     0.75
     """
     group = real.shape[0] if group is None else group
-    fake_power, real_power = (_power(maps, window, group, by_axis) for maps in _of_order_one(fake, real))
-    measure = ops.maximum(real_power, EMPTY * ops.mean(real_power, axis=1, keepdims=True))
+    fake_power, real_power = (_power(maps, window, group, by_axis) for maps in _of_order_one(mean, fake, real))
+    measure = ops.maximum(real_power, EMPTY * mean(ops.mean(real_power, axis=1, keepdims=True)))
     # A bin without power, as of a batch of empty maps, says nothing.
     return ops.mean(quotient(ops.abs(fake_power - real_power), measure, 1e-12))
 
 
 def spectral_crps(
-    first: Any, second: Any, real: Any, window: str | None = None, group: int = 1, by_axis: bool = False
+    first: Any,
+    second: Any,
+    real: Any,
+    window: str | None = None,
+    group: int = 1,
+    by_axis: bool = False,
+    mean: Mean = alone,
 ) -> Any:
     """CRPS of two realisations' ln(P + floor), mean over bins of k, groups of maps and channels; lower is better.
 
@@ -82,7 +101,7 @@ def spectral_crps(
     ----------
     first, second, real : tensors, shape (n, *shape, c)
         Two realisations and the truth of one condition each; cells are square.
-    window, group, by_axis
+    window, group, by_axis, mean
         As of :func:`spectral_loss`; powers are summed over a group.
 
     Returns
@@ -102,13 +121,13 @@ def spectral_crps(
     >>> round(float(spectral_crps(2 * maps, 2 * maps, maps, group=4)), 3)  # ln(4.1 / 1.1)
     1.316
     """
-    powers = [_power(maps, window, group, by_axis) for maps in _of_order_one(first, second, real)]
-    mean = ops.mean(powers[-1], axis=1, keepdims=True)
-    logs = [ops.log(quotient(power, mean, 1e-12) + EMPTY) for power in powers]
+    powers = [_power(maps, window, group, by_axis) for maps in _of_order_one(mean, first, second, real)]
+    true = mean(ops.mean(powers[-1], axis=1, keepdims=True))
+    logs = [ops.log(quotient(power, true, 1e-12) + EMPTY) for power in powers]
     return ops.mean(crps(*logs))
 
 
-def mode_score(first: Any, second: Any, real: Any, window: str | None = None) -> Any:
+def mode_score(first: Any, second: Any, real: Any, window: str | None = None, mean: Mean = alone) -> Any:
     """Energy score of two realisations' Fourier modes, mean over maps, bins of k and channels; lower is better.
 
     A score of cells is decided by the scales that hold most of the variance; on the others realisations may differ by
@@ -118,7 +137,7 @@ def mode_score(first: Any, second: Any, real: Any, window: str | None = None) ->
     ----------
     first, second, real : tensors, shape (n, *shape, c)
         Two realisations and the truth of one condition each; cells are square.
-    window : str, optional
+    window, mean
         As of :func:`spectral_loss`.
 
     Returns
@@ -140,12 +159,13 @@ def mode_score(first: Any, second: Any, real: Any, window: str | None = None) ->
     (0.6, 0.0)
     """
     shape = real.shape[1:-1]
-    transforms = [_transform(maps, window) for maps in _of_order_one(first, second, real)]
+    transforms = [_transform(maps, window) for maps in _of_order_one(mean, first, second, real)]
     sums, (first, second, real) = zip(*transforms, strict=True)
     score = 0.5 * (_modulus(first - real) + _modulus(second - real) - _modulus(first - second))
     score = _binned(ops.mean(score, axis=0), shape)
-    power, generated = (_binned(ops.mean(_squared(modes), axis=0), shape) for modes in (real, first))
-    root = ops.sqrt(ops.maximum(power, ops.stop_gradient(EMPTY * generated)))
+    powers = [_binned(ops.mean(_squared(modes), axis=0), shape) for modes in (real, ops.stop_gradient(first))]
+    power, generated = mean(powers)
+    root = ops.sqrt(ops.maximum(power, EMPTY * generated))
     score = ops.concatenate([ops.mean(crps(*sums), axis=0)[None], score])
     return ops.mean(quotient(score, ops.concatenate([root[:1], root]), 1e-6))
 
@@ -193,10 +213,10 @@ def quotient(values: Any, measure: Any, least: float = 0.0) -> Any:
     return ops.where(filled, values / ops.where(filled, measure, 1.0), 0.0)
 
 
-def _of_order_one(*maps: Any) -> list[Any]:
+def _of_order_one(mean: Mean, *maps: Any) -> list[Any]:
     """Batches relative to the highest cell of the last, the truth: no unit makes a square that float32 cannot hold."""
     real = maps[-1]
-    largest = ops.max(ops.abs(real), axis=tuple(range(len(real.shape) - 1)), keepdims=True)
+    largest = mean(ops.max(ops.abs(real), axis=tuple(range(len(real.shape) - 1)), keepdims=True))
     scale = ops.where(largest > 0, largest, 1.0)
     return [batch / scale for batch in maps]
 

@@ -18,6 +18,7 @@ from keras import ops
 from higan.adversarial.objectives import Loss, Objective, crps, unit_norm_penalty, zero_centred_penalty
 from higan.adversarial.octaves import block_means, octave_crps
 from higan.adversarial.one_point import one_point_crps
+from higan.adversarial.parts import each, in_parts, of_parts
 from higan.adversarial.spectrum import mean_power, mode_score, quotient, spectral_crps, spectral_loss, surplus
 from higan.scaling import Linear, Scaling
 from higan.validation.power_spectrum import bin_weights
@@ -82,6 +83,10 @@ class StepConfig:
         sec. 3.1).
     beta1 : float
         Of Adam.
+    accumulate : int
+        Parts of a batch that the networks see one after another, so that less memory is needed.
+    xla : bool
+        Compile with XLA where the backend does not anyway.
     outputs : tuple of Scaling
         Of each output channel.
     """
@@ -110,6 +115,8 @@ class StepConfig:
     interpolated: float = 0.0
     penalty_every: int = 1
     beta1: float = 0.5
+    accumulate: int = 1
+    xla: bool = False
     outputs: tuple[Scaling, ...] = (Linear(),)
 
     @property
@@ -151,6 +158,13 @@ class Step:
     -----
     Both networks are updated from the same forward pass, against each other's weights of the step before
     (simultaneous gradient descent): the generator's forward pass is not paid for twice.
+
+    Where a batch is shared by several devices, each takes the gradients of its part, and their means update the same
+    state on all. Losses that are no mean over maps take what they are measured by from the whole batch (`mean` of
+    :func:`higan.adversarial.spectrum.spectral_loss`). Where the networks see a part of a batch at a time, all maps are
+    generated first, without gradients; the losses of the maps are taken of all of them; then every part is generated
+    anew, and these losses' slopes are pulled back through the generator (Gao et al. 2021, 2101.06983, sec. 3.2). So
+    neither changes what is trained.
     """
 
     def __init__(self, generator: keras.Model, discriminator: keras.Model | None, config: StepConfig):
@@ -158,7 +172,7 @@ class Step:
         self.backend = load_backend()
         # Two graphs, with and without the penalties' second derivatives: a branch inside one would cost both.
         self._compiled: dict[bool, Callable[..., Any]] = {
-            penalised: self.backend.compile_step(self._update(penalised)) for penalised in (False, True)
+            penalised: self.backend.compile_step(self._update(penalised), config.xla) for penalised in (False, True)
         }
 
     def initial_state(self) -> State:
@@ -194,10 +208,10 @@ class Step:
         state : State
             Must not be used afterwards (its memory may be).
         batch : mapping
-            maps (batch, *shape, c), fields, parameters and noise (a list), all scaled float32 numpy arrays. Noise of
-            several realisations follows upon that of the first, along the batch. Where maps are observed, sky
-            (2 batch, *shape, c), standard normal, for true and then for generated maps, and flux (batch,), what the
-            maps were divided by.
+            maps (batch, *shape, c), fields, parameters and noise (a list), all scaled float32 numpy arrays: this
+            process' part of the batch. Noise of several realisations follows upon that of the first, along the batch.
+            Where maps are observed, sky (2 batch, *shape, c), standard normal, for true and then for generated maps,
+            and flux (batch,), what the maps were divided by.
         step : int
             Number of the step, from 0.
         learning_rates : (float, float)
@@ -216,74 +230,147 @@ class Step:
         penalised = self.discriminator is not None and step % every == 0
         weight = self.config.pixel_weight if pixel_weight is None else pixel_weight
         scalars = np.array([*learning_rates, decay, step + 1.0, weight], dtype=np.float32)
-        return self._compiled[penalised](state, self.backend.to_device({**batch, "scalars": scalars}))
+        return self._compiled[penalised](state, self.backend.spread(batch), self.backend.to_device(scalars))
 
-    def _update(self, penalised: bool) -> Callable[[State, Mapping[str, Any]], tuple[State, dict[str, Any]]]:
-        config, value_and_grad = self.config, self.backend.value_and_grad
+    def _update(self, penalised: bool) -> Callable[[State, Mapping[str, Any], Any], tuple[State, dict[str, Any]]]:
+        config = self.config
 
-        def update(state: State, batch: Mapping[str, Any]) -> tuple[State, dict[str, Any]]:
-            scalars = batch["scalars"]
-
-            def generator_loss(weights: Sequence[Any]) -> tuple[Any, Any]:
-                raw = self._generate(weights, batch)
-                # What lies beyond the physical bounds is shown to the discriminator on them, but the gradient passes:
-                # a cell wrongly emptied can be filled again. The pixel loss keeps the raw output from drifting.
-                bounded = _by_channel(lambda scaling, y: scaling.bound(y, ops), config.outputs, raw)
-                fake = raw + ops.stop_gradient(bounded - raw)
-                generated, true = (_by_channel(_restore, config.outputs, maps) for maps in (fake, batch["maps"]))
-                parts = {"pixel": self._pixel(raw, generated, batch["maps"], true)}
-                total = scalars[4] * parts["pixel"]
-                pairs = {"physical": (generated, true), "scaled": (fake, batch["maps"])}
-                chosen = [pairs[name] for name in config.spectral_fields]
-                if config.spectral_weight:
-                    parts["spectral"] = sum(self._spectral(*pair) for pair in chosen) / len(chosen)
-                    total = total + config.spectral_weight * parts["spectral"]
-                if config.mode_weight:
-                    scores = [mode_score(*_halves(fake), real, config.window) for fake, real in chosen]
-                    parts["modes"] = sum(scores) / len(scores)
-                    total = total + config.mode_weight * parts["modes"]
-                if config.octave_weight:
-                    parts["octaves"] = octave_crps(*_halves(fake), batch["maps"])
-                    total = total + config.octave_weight * parts["octaves"]
-                if config.one_point_weight:
-                    parts["one_point"] = one_point_crps(*_halves(fake), batch["maps"])
-                    total = total + config.one_point_weight * parts["one_point"]
-                kept = {}
-                if config.mean_power_weight:
-                    kept["mean_power"], parts["surplus"], loss = self._mean_power(state, chosen, scalars[3])
-                    total = total + config.mean_power_weight * loss
-                real, fake = self._observed(batch["maps"], fake[: batch["maps"].shape[0]], batch)
-                if config.objective is not None:
-                    logits = self._discriminate(state["discriminator"], real, fake, batch)
-                    parts["generator"] = _over_scales(config.objective.generator, logits)
-                    total = total + parts["generator"]
-                return total, (real, fake, parts, kept)
-
-            (_, (real, fake, losses, kept)), gradients = value_and_grad(generator_loss)(state["generator"])
-            new = adam(state, "generator", gradients, scalars[0], config.beta1, scalars[3])
+        def update(state: State, batch: Mapping[str, Any], scalars: Any) -> tuple[State, dict[str, Any]]:
+            gradients: dict[str, Any] = {}
+            gradients["generator"], raw, losses, kept = self._generator_gradients(state, batch, scalars)
+            if config.objective is not None:
+                gradients["discriminator"], parts = self._discriminator_gradients(state, raw, batch, penalised)
+                losses.update(parts)
+            gradients, losses = self.backend.mean_of_replicas((gradients, losses))
+            new = {**state, **kept}
+            for name, rate in zip(gradients, (scalars[0], scalars[1]), strict=False):
+                new.update(adam(state, name, gradients[name], rate, config.beta1, scalars[3]))
             new["average"] = [
                 scalars[2] * a + (1.0 - scalars[2]) * w for a, w in zip(state["average"], new["generator"], strict=True)
             ]
-            new.update(kept)
-            if config.objective is None:
-                return new, losses
-            fake = ops.stop_gradient(fake)
-
-            def discriminator_loss(weights: Sequence[Any]) -> tuple[Any, Any]:
-                logits = self._discriminate(weights, real, fake, batch)
-                assert config.objective is not None
-                value = _over_scales(config.objective.discriminator, logits)
-                if not penalised:
-                    return value, (value, {})
-                penalty, parts = self._penalties(weights, real, fake, batch)
-                return value + config.penalty_every * penalty, (value, parts)
-
-            (_, (value, parts)), gradients = value_and_grad(discriminator_loss)(state["discriminator"])
-            losses.update(discriminator=value, **parts)
-            new.update(adam(state, "discriminator", gradients, scalars[1], config.beta1, scalars[3]))
             return new, losses
 
         return update
+
+    def _generator_gradients(
+        self, state: State, batch: Mapping[str, Any], scalars: Any
+    ) -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
+        """Gradients of the generator's weights; its output; losses; what is kept in the state."""
+        config, value_and_grad = self.config, self.backend.value_and_grad
+        if config.accumulate == 1:
+
+            def loss(weights: Sequence[Any]) -> tuple[Any, Any]:
+                raw = self._generate(weights, batch)
+                total, (parts, kept) = self._map_losses(state, raw, batch, scalars)
+                if config.objective is not None:
+                    parts["generator"] = self._fooling(state, raw, batch)
+                    total = total + parts["generator"]
+                return total, (raw, parts, kept)
+
+            (_, (raw, parts, kept)), gradients = value_and_grad(loss)(state["generator"])
+            return gradients, raw, parts, kept
+
+        weights = state["generator"]
+        raw = self._by_part(lambda part: self._generate(weights, part), batch)
+        raw = of_parts(raw, config.realisations, ops)
+        (_, (parts, kept)), (slope,) = value_and_grad(lambda maps: self._map_losses(state, maps[0], batch, scalars))(
+            [raw]
+        )
+
+        def pulled(part: Mapping[str, Any]) -> Any:
+            def loss(weights: Sequence[Any]) -> tuple[Any, Any]:
+                raw = self._generate(weights, part)
+                total, found = config.accumulate * ops.sum(part["slope"] * raw), {}
+                if config.objective is not None:
+                    found["generator"] = self._fooling(state, raw, part)
+                    total = total + found["generator"]
+                return total, found
+
+            (_, found), gradients = value_and_grad(loss)(weights)
+            return gradients, found
+
+        gradients, found = self._mean_by_part(pulled, {**batch, "slope": slope})
+        return gradients, raw, {**parts, **found}, kept
+
+    def _discriminator_gradients(
+        self, state: State, raw: Any, batch: Mapping[str, Any], penalised: bool
+    ) -> tuple[Any, dict[str, Any]]:
+        """Gradients of the discriminator's weights, and its losses."""
+        config = self.config
+
+        def function(part: Mapping[str, Any]) -> Any:
+            real, fake = self._seen(part["raw"], part)
+
+            def loss(weights: Sequence[Any]) -> tuple[Any, Any]:
+                logits = self._discriminate(weights, real, fake, part)
+                assert config.objective is not None
+                value = _over_scales(config.objective.discriminator, logits)
+                if not penalised:
+                    return value, {"discriminator": value}
+                penalty, parts = self._penalties(weights, real, fake, part)
+                return value + config.penalty_every * penalty, {"discriminator": value, **parts}
+
+            (_, parts), gradients = self.backend.value_and_grad(loss)(state["discriminator"])
+            return gradients, parts
+
+        return self._mean_by_part(function, {**batch, "raw": ops.stop_gradient(raw)})
+
+    def _by_part(self, function: Callable[[Any], Any], batch: Mapping[str, Any]) -> Any:
+        """`function` of each part of a batch, stacked."""
+        n, count = batch["maps"].shape[0], self.config.accumulate
+        return self.backend.one_by_one(function, each(lambda x: in_parts(x, n, count, ops), batch))
+
+    def _mean_by_part(self, function: Callable[[Any], Any], batch: Mapping[str, Any]) -> Any:
+        if self.config.accumulate == 1:
+            return function(batch)
+        return keras.tree.map_structure(lambda x: ops.mean(x, axis=0), self._by_part(function, batch))
+
+    def _map_losses(self, state: State, raw: Any, batch: Mapping[str, Any], scalars: Any) -> tuple[Any, Any]:
+        """The sum of all losses of generated maps but the adversary's; each of them, and what is kept in the state."""
+        config, mean = self.config, self.backend.mean_of_replicas
+        fake, maps = self._bounded(raw), batch["maps"]
+        generated, true = (_by_channel(_restore, config.outputs, x) for x in (fake, maps))
+        parts = {"pixel": self._pixel(raw, generated, maps, true)}
+        total = scalars[4] * parts["pixel"]
+        pairs = {"physical": (generated, true), "scaled": (fake, maps)}
+        chosen = [pairs[name] for name in config.spectral_fields]
+        if config.spectral_weight:
+            parts["spectral"] = sum(self._spectral(*pair) for pair in chosen) / len(chosen)
+            total = total + config.spectral_weight * parts["spectral"]
+        if config.mode_weight:
+            scores = [mode_score(*_halves(x), real, config.window, mean) for x, real in chosen]
+            parts["modes"] = sum(scores) / len(scores)
+            total = total + config.mode_weight * parts["modes"]
+        if config.octave_weight:
+            parts["octaves"] = octave_crps(*_halves(fake), maps, mean)
+            total = total + config.octave_weight * parts["octaves"]
+        if config.one_point_weight:
+            parts["one_point"] = one_point_crps(*_halves(fake), maps)
+            total = total + config.one_point_weight * parts["one_point"]
+        kept = {}
+        if config.mean_power_weight:
+            kept["mean_power"], parts["surplus"], loss = self._mean_power(state, chosen, scalars[3])
+            total = total + config.mean_power_weight * loss
+        return total, (parts, kept)
+
+    def _bounded(self, raw: Any) -> Any:
+        """Generated maps within the physical bounds.
+
+        The gradient passes what lies beyond: a cell wrongly emptied can be filled again. The pixel loss keeps the raw
+        output from drifting.
+        """
+        bounded = _by_channel(lambda scaling, y: scaling.bound(y, ops), self.config.outputs, raw)
+        return raw + ops.stop_gradient(bounded - raw)
+
+    def _seen(self, raw: Any, batch: Mapping[str, Any]) -> tuple[Any, Any]:
+        """True and generated maps, of the first realisation, as the discriminator sees them."""
+        return self._observed(batch["maps"], self._bounded(raw)[: batch["maps"].shape[0]], batch)
+
+    def _fooling(self, state: State, raw: Any, batch: Mapping[str, Any]) -> Any:
+        """The generator's side of the adversarial objective."""
+        assert self.config.objective is not None
+        logits = self._discriminate(state["discriminator"], *self._seen(raw, batch), batch)
+        return _over_scales(self.config.objective.generator, logits)
 
     def _pixel(self, raw: Any, generated: Any, maps: Any, true: Any) -> Any:
         """Of generated and true maps, in scaled space (`raw`, `maps`) and physical ones (`generated`, `true`)."""
@@ -301,10 +388,10 @@ class Step:
 
     def _spectral(self, generated: Any, true: Any) -> Any:
         config = self.config
-        options = (config.window, config.maps_per_simulation, config.spectral_by_axis)
+        mean = self.backend.mean_of_replicas
+        options: Any = (config.window, config.maps_per_simulation, config.spectral_by_axis, mean)
         if config.spectral == "crps":
-            first, second = _halves(generated)
-            return spectral_crps(first, second, true, *options)
+            return spectral_crps(*_halves(generated), true, *options)
         true = _repeat(true, config.realisations)
         return spectral_loss(generated, true, *options)
 
@@ -318,10 +405,11 @@ class Step:
             unit = np.array(units.get(name, [1.0] * len(config.outputs)), np.float32)
             now.append([mean_power(maps / unit, config.window) for maps in (generated, true)])
         generated, true = (ops.stack(powers) for powers in zip(*now, strict=True))
+        seen = self.backend.mean_of_replicas((ops.stop_gradient(generated), true))
         # The truth stays what it is, and all of it seen so far counts; the generator changes, and its mean is of late.
         kept = [
-            mean + (ops.stop_gradient(power) - mean) * ops.minimum(pace / count, 1.0)
-            for mean, power, pace in zip(state["mean_power"], (generated, true), (LATE, 1.0), strict=True)
+            mean + (power - mean) * ops.minimum(pace / count, 1.0)
+            for mean, power, pace in zip(state["mean_power"], seen, (LATE, 1.0), strict=True)
         ]
         excess = surplus(*kept)
         loss = excess * quotient(generated, kept[1])

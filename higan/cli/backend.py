@@ -7,10 +7,11 @@ import sys
 import tempfile
 
 
-def import_backend() -> None:
-    """Import Keras and touch a tensor; what TensorFlow prints meanwhile is shown only if that fails.
+def import_backend(touch: bool = True) -> None:
+    """Import Keras and `touch` a tensor; what TensorFlow prints meanwhile is shown only if that fails.
 
-    Some of it goes to the file descriptor before any log level holds.
+    Some of it goes to the file descriptor before any log level holds. Processes that are to train together join one
+    another before they touch any.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
@@ -20,7 +21,8 @@ def import_backend() -> None:
         try:
             import keras
 
-            keras.ops.zeros(1)
+            if touch:
+                keras.ops.zeros(1)
         except BaseException:
             os.dup2(terminal, 2)
             chatter.seek(0)

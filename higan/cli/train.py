@@ -30,10 +30,14 @@ def run(arguments: argparse.Namespace) -> None:
         return
     from higan.cli.backend import import_backend
 
-    import_backend()
+    import_backend(touch=False)
     from higan.adversarial.loop import train
+    from higan.adversarial.step import load_backend
 
     folder = train(recipe, arguments.output or Path("runs") / recipe.name, resume=arguments.resume or None)
+    rank, _ = load_backend().workers()
+    if rank:
+        return  # the first of several processes speaks for all
     card = json.loads((folder / "card.json").read_text())
     kept = card["metrics"]["validation"]
     statistic = "mean_abs_R_minus_1" if recipe.validation.select == "last" else recipe.validation.select

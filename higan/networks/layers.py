@@ -97,7 +97,9 @@ class PixelNorm(keras.layers.Layer):
     """Scale each cell's features to unit mean square over channels (Karras et al. 2018, 1710.10196, sec. 4.2)."""
 
     def call(self, x: Any) -> Any:
-        return x * ops.rsqrt(ops.mean(ops.square(x), axis=-1, keepdims=True) + 1e-6)
+        # The mean square in float32, whatever the features are in.
+        scale = ops.rsqrt(ops.mean(ops.square(ops.cast(x, "float32")), axis=-1, keepdims=True) + 1e-6)
+        return x * ops.cast(scale, x.dtype)
 
 
 class Modulation(keras.layers.Layer):

@@ -1,0 +1,118 @@
+"""Trainings on several devices and in several processes, which are to be those on one; the tests call it elsewhere:
+
+KERAS_BACKEND=jax python -m tests.adversarial.replicas devices RESULTS.npz
+TF_CONFIG=… python -m tests.adversarial.replicas worker RECIPE.toml RUN STOPS_AT DIES_AT
+"""
+
+import os
+import signal
+import sys
+
+import numpy as np
+
+from tests import backends
+
+SIZE, SHAPE, GROUP, STEPS = 8, (4, 4), 2, 2
+
+
+def steps(accumulate=1):
+    """Steps of linear networks with every loss, and batches of maps that are not alike."""
+    from higan.adversarial.objectives import objective
+    from higan.adversarial.step import Step, StepConfig
+
+    options = dict(pixel="crps", pixel_weight=0.5, spectral_weight=0.3, maps_per_simulation=GROUP)
+    config = StepConfig(
+        objective=objective("relativistic"),
+        r1=0.1,
+        r2=0.2,
+        mode_weight=0.2,
+        octave_weight=0.2,
+        one_point_weight=0.2,
+        mean_power_weight=0.2,
+        shape=SHAPE,
+        accumulate=accumulate,
+        **options,
+    )
+    step = Step(_noisy_generator(), backends.linear_discriminator(), config)
+    yield "ratio", step, [_batch(i, channels=1) for i in range(STEPS)]
+    observed = dict(interpolated=10.0, noise=0.1, accumulate=accumulate)
+    step = backends.linear_step("wgan-gp", spectral="crps", **observed, **options)
+    yield "crps", step, [_batch(i, channels=0) for i in range(STEPS)]
+
+
+def _noisy_generator():
+    """G = 2 field + noise: two realisations differ."""
+    import keras
+
+    inputs = [keras.Input((None, None, 1), name=name) for name in ("fields", "noise")]
+    layer = keras.layers.Conv2D(1, 1, use_bias=False, name="linear")
+    model = keras.Model(inputs, layer(keras.layers.Concatenate()(inputs)))
+    layer.set_weights([np.array([2.0, 1.0]).reshape(1, 1, 2, 1)])
+    return model
+
+
+def _batch(step, channels):
+    batch, rng = backends.linear_batch(SHAPE, SIZE, step), np.random.default_rng(step)
+    noise = [rng.normal(size=(2 * SIZE, *SHAPE, 1)).astype("float32") for _ in range(channels)]
+    sky = rng.normal(size=(2 * SIZE, *SHAPE, 1)).astype("float32")
+    flux = rng.uniform(1, 2, SIZE).astype("float32")
+    return {**batch, "maps": batch["maps"] * _brightness(), "noise": noise, "sky": sky, "flux": flux}
+
+
+def _brightness():
+    """The first maps are faint, the last are bright: parts of a batch do not resemble all of it."""
+    return np.geomspace(0.1, 10, SIZE, dtype="float32").reshape(SIZE, 1, 1, 1)
+
+
+def results(accumulate=1):
+    """Losses of every step, and what the first makes of the state."""
+    found = {}
+    for label, step, batches in steps(accumulate):
+        state = step.initial_state()
+        for i, batch in enumerate(batches):
+            state, losses = step(state, batch, i, (1e-3, 1e-3), 0.9)
+            found |= {f"{label}/{name}/{i}": x for name, x in step.backend.to_host(losses).items()}
+            if i == 0:
+                kept = {name: x for name, x in step.backend.to_host(state).items() if name.endswith(("_m", "power"))}
+                found |= {f"{label}/{name}": np.concatenate([x.ravel() for x in xs]) for name, xs in kept.items()}
+    return found
+
+
+def devices(path):
+    """:func:`results` on two devices, each seeing half of its part of a batch at a time."""
+    if os.environ["KERAS_BACKEND"] == "tensorflow":
+        import tensorflow as tf
+
+        two = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], two)
+    from higan.adversarial.step import load_backend
+
+    assert load_backend().replicas() == 2
+    np.savez(path, **results(accumulate=2))
+
+
+def worker(recipe, run, stops_at, dies_at):
+    """Train; the second worker is asked to end at one step, which all do, and again, until it is killed at another."""
+    from higan.adversarial.step import Step, load_backend
+    from higan.cli import main
+
+    call, asked = Step.__call__, []
+
+    def interrupted(self, state, batch, step, *arguments):
+        if load_backend().workers()[0] == 1:
+            if step == int(stops_at) and not asked:
+                asked.append(step)
+                os.kill(os.getpid(), signal.SIGTERM)
+            if step == int(dies_at):
+                os.kill(os.getpid(), signal.SIGKILL)
+        return call(self, state, batch, step, *arguments)
+
+    Step.__call__ = interrupted
+    words = ["train", recipe, "--output", run]
+    stopped = main(words)
+    assert stopped == 75, stopped
+    sys.exit(main(words))
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])
