@@ -273,9 +273,10 @@ class MapSet:
         try:
             values = _take(array, rows, place)
         except (OSError, RuntimeError, ValueError) as error:
+            where = _first_bad(array, rows, place)
             raise MapSetError(
-                f"{self.name}: field {name!r} cannot be read{_first_bad(array, rows, place)} ({first_line(error)}). The file "
-                "is truncated or damaged: copy or make it again."
+                f"{self.name}: field {name!r} cannot be read{where} ({first_line(error)}). The file is truncated or "
+                "damaged: copy or make it again."
             ) from error
         values = np.asarray(values, dtype=np.float32)
         if check and not np.isfinite(values).all():
