@@ -2,7 +2,9 @@
 
 
 class HiganError(Exception):
-    """Base of every error that a user can act on; the command line prints it and exits with 2."""
+    """Base of every error that a user can act on; the command line prints it and exits with its code."""
+
+    exit_code = 2
 
     def __str__(self) -> str:
         # Names out of files may hold line breaks, and what a terminal obeys.
@@ -42,4 +44,6 @@ class TrainingError(HiganError):
 
 
 class StoppedError(HiganError):
-    """Work was stopped from outside, and goes on where it was when it is started again; exit code 75."""
+    """Work was stopped from outside, and goes on where it was when it is started again."""
+
+    exit_code = 75  # EX_TEMPFAIL: for schedulers to put the job back in the queue

@@ -21,10 +21,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from higan.adversarial.parts import part_of
-from higan.errors import TrainingError
+from higan.errors import StoppedError, TrainingError
 
 AXIS = "replica"
-REQUEUE = 75  # exit code, as of the command line
 
 
 def value_and_grad(function: Callable[[Sequence[Any]], tuple[Any, Any]]) -> Callable[[Sequence[Any]], Any]:
@@ -138,7 +137,7 @@ def leave() -> None:
         sys.stderr.flush()
         if jax.process_index() == 0:
             time.sleep(3)  # the others end with the first: let them say why
-        os._exit(REQUEUE)
+        os._exit(StoppedError.exit_code)
 
     atexit.register(end)
 

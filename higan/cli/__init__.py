@@ -26,8 +26,6 @@ VERBS = {
     "demo": "sample and validate with a shipped checkpoint on shipped maps",
 }
 
-REQUEUE = 75
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``higan``; returns the exit code."""
@@ -53,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
 
-    from higan.errors import HiganError, StoppedError
+    from higan.errors import HiganError
 
     try:
         return module.run(arguments) or 0
@@ -61,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.debug:
             raise
         print(f"higan {verb}: {error}", file=sys.stderr)
-        return REQUEUE if isinstance(error, StoppedError) else 2
+        return error.exit_code
     except KeyboardInterrupt:
         print(f"higan {verb}: stopped by the keyboard.", file=sys.stderr)
         return 130
