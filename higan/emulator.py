@@ -155,14 +155,7 @@ class Emulator:
         if len(rows) != n:
             raise MapSetError(f"rows has {len(rows)} entries for {n} maps. Give one a map.")
         draws = 1 if realisations is None else int(realisations)
-        for p, values in zip(self.card.parameters, theta.T, strict=True):
-            beyond = values[outside(values, p)]
-            if beyond.size:
-                warnings.warn(
-                    f"{self._leaves_range(p, beyond)}: what is painted there is extrapolated.",
-                    ExtrapolationWarning,
-                    stacklevel=2,
-                )
+        self._warn_of_extrapolation(theta)
         if lazy:
             painted: Any = paint_lazily(
                 self.painter,
@@ -194,6 +187,85 @@ class Emulator:
         if realisations is not None:
             out = out.reshape(n, draws, *out.shape[1:])
         return out[0] if single else out
+
+    def sample_sky(
+        self,
+        fields: Any,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        seed: int,
+        cell_angle: float,
+        realisations: int | None = None,
+        row: int = 0,
+        nside: int | None = None,
+        nested: bool = False,
+        allow_extrapolation: bool = False,
+    ) -> np.ndarray:
+        """Paint a map of the whole sky, or of a part of it.
+
+        Parameters
+        ----------
+        fields : array, shape (12 nside²,), or mapping of field name to array
+            HEALPix maps in the units of `card.inputs`, masked pixels UNSEEN or NaN.
+        parameters : mapping of str to float
+            Every parameter of the card, in its units.
+        seed : int
+            The same seed, input and row give the same sky.
+        cell_angle : float
+            Of one of the generator's cells, in arcmin: :func:`higan.painting.sphere.cell_angle` gives that of a shell.
+        realisations : int, optional
+            Draw so many of the sky.
+        row : int
+            Global number of the map: each has its own randomness.
+        nside : int, optional
+            Of what is painted; that of the input where not given, if the cells are as fine.
+        nested : bool
+            Whether pixels are in NESTED order, going in and out; else RING.
+        allow_extrapolation : bool
+            As of :meth:`sample`.
+
+        Returns
+        -------
+        array of float32
+            (12 nside²,), or (realisations, 12 nside²) where `realisations` is given; a last axis for the outputs where
+            there are several. In the units of `card.outputs`; masked pixels are UNSEEN.
+
+        Raises
+        ------
+        MapSetError
+            If a field is missing or no map of the sky, its pixels are coarser than the cells, or `nside` finer.
+        ParameterError
+            As of :meth:`sample`.
+        """
+        from higan.painting.sphere import cells_along_face, check_nside, default_nside, paint_sky
+
+        if realisations is not None:
+            check_count("realisations", realisations)
+        check_seed(seed)
+        stacked = self._skies(fields)
+        theta = self.check_parameters(parameters or {}, 1, allow_extrapolation=allow_extrapolation)
+        self._warn_of_extrapolation(theta)
+        n = cells_along_face(self.card, len(stacked), cell_angle)
+        nside = default_nside(len(stacked), n) if nside is None else nside
+        check_nside(nside, n, nested=nested)
+        skies = [
+            paint_sky(
+                self.painter,
+                stacked,
+                theta,
+                n=n,
+                seed=int(seed),
+                row=row,
+                realisation=draw,
+                nside=nside,
+                ordering="NESTED" if nested else "RING",
+            )
+            for draw in range(1 if realisations is None else int(realisations))
+        ]
+        out = np.stack(skies)
+        if len(self.card.outputs) == 1:
+            out = out[..., 0]
+        return out[0] if realisations is None else out
 
     def paint_rows(
         self,
@@ -327,6 +399,16 @@ class Emulator:
                 f"{maps.name} is at redshift {ours:g}, but {card.name} was trained at {theirs:g}. Give such maps."
             )
 
+    def _warn_of_extrapolation(self, parameters: np.ndarray) -> None:
+        for p, values in zip(self.card.parameters, parameters.T, strict=True):
+            beyond = values[outside(values, p)]
+            if beyond.size:
+                warnings.warn(
+                    f"{self._leaves_range(p, beyond)}: what is painted there is extrapolated.",
+                    ExtrapolationWarning,
+                    stacklevel=3,
+                )
+
     def _leaves_range(self, p: ParameterCard, values: np.ndarray) -> str:
         return (
             f"parameter {p.name} = {values[0]:g} is outside the range [{p.lower:g}, {p.upper:g}] that "
@@ -387,6 +469,28 @@ class Emulator:
         if not finite.all():
             raise MapSetError(f"map {int(np.flatnonzero(~finite)[0])} (counted from 0) holds NaN or infinite values.")
         return stacked, single
+
+    def _skies(self, fields: Any) -> np.ndarray:
+        """Maps of the sky as (npix, n_inputs), masked pixels UNSEEN or NaN."""
+        card = self.card
+        if not isinstance(fields, Mapping):
+            fields = {card.inputs[0].field: fields} if len(card.inputs) == 1 else {}
+        arrays = []
+        for item in card.inputs:
+            if item.field not in fields:
+                names = ", ".join(field.field for field in card.inputs)
+                raise MapSetError(f"{card.name} paints on {names}: give a mapping of name to map of the sky.")
+            arrays.append(np.asarray(fields[item.field], dtype=np.float32))
+            if arrays[-1].ndim != 1 or arrays[-1].shape != arrays[0].shape:
+                raise MapSetError(
+                    f"field {item.field!r} has shape {arrays[-1].shape}; a map of the sky has one axis, of 12 nside² "
+                    "pixels, as many as the other fields."
+                )
+        if not arrays:
+            raise MapSetError(
+                f"{card.name} paints without an input field, and a sky needs one. Take a checkpoint that has it."
+            )
+        return np.stack(arrays, axis=-1)
 
 
 def check_seed(seed: Any) -> None:

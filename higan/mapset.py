@@ -11,6 +11,8 @@ A map set lives in one HDF5 file that ``h5py`` alone can read::
     /simulation          int32 (n,): the row of /parameters that each map came from
     /seeds, /split       (n_sim,), optional
     /axis, /slab         (n,), optional: where in its simulation a 2D map was cut
+    /redshift,           (n,), optional: of the shells of a lightcone
+    /thickness
     /source_row,         (n,), in generated sets: the row of the input and which realisation of it
     /realisation
 
@@ -37,9 +39,10 @@ from higan.errors import MapSetError
 
 FORMAT = "higan-maps"
 FORMAT_VERSION = 1
+UNSEEN = -1.6375e30  # HEALPix's mark of a masked pixel
 SPLITS = ("train", "validation", "test")
 PER_SIMULATION = ("seeds", "split")
-PER_MAP = ("axis", "slab", "source_row", "realisation")
+PER_MAP = ("axis", "slab", "source_row", "realisation", "redshift", "thickness")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +91,11 @@ class Geometry:
         Depth over which a 2D map is averaged, in `length_units`.
     cosmology : mapping
         Background parameters that the simulations share.
+    ordering : str, optional
+        Of HEALPix pixels, "RING" or "NESTED". A cell is a pixel then, in arcmin, and `thickness` that of the shell in
+        `box_size_units`; masked pixels hold healpy's UNSEEN.
+    coordinates : str, optional
+        Of a healpix map: "G", "E" or "C", as COORDSYS of its FITS files.
     """
 
     kind: str = "box"
@@ -100,9 +108,14 @@ class Geometry:
     redshift: float | None = None
     thickness: float | None = None
     cosmology: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    ordering: str | None = None
+    coordinates: str | None = None
 
     def cell(self, shape: Sequence[int]) -> float:
         """Side of a cell for maps of `shape`, in `length_units`."""
+        if self.kind == "healpix":
+            # Of a square of a pixel's area.
+            return float(np.sqrt(4 * np.pi / shape[0]) * 10800 / np.pi)
         if self.cell_size is not None:
             return float(self.cell_size)
         if self.box_size is None:
@@ -111,7 +124,9 @@ class Geometry:
 
     @property
     def length_units(self) -> str:
-        """The unit of `cell` and `thickness`, and the inverse of that of k."""
+        """The unit of `cell` and, but on the sphere, of `thickness`, and the inverse of that of k."""
+        if self.kind == "healpix":
+            return "arcmin"
         return (self.cell_size is not None and self.cell_size_units) or self.box_size_units
 
     @property
@@ -150,7 +165,7 @@ class MapSet:
     geometry : Geometry
     simulator, simulator_version, created_by : str
     extra : mapping of str to array
-        Any of seeds, split (n_sim) and axis, slab, source_row, realisation (n).
+        Any of seeds, split (n_sim) and axis, slab, source_row, realisation, redshift, thickness (n).
     attributes : mapping
         Further root attributes, written as they are.
     path : Path, optional
@@ -321,6 +336,10 @@ class MapSet:
     def with_fields(self, fields: Mapping[str, Field]) -> MapSet:
         """The same map set with other `fields`."""
         return self._replace(fields=fields)
+
+    def with_geometry(self, geometry: Geometry) -> MapSet:
+        """The same maps with another geometry."""
+        return self._replace(geometry=geometry)
 
     def with_created_by(self, created_by: str) -> MapSet:
         """The same map set, said to be made by `created_by`."""

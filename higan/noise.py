@@ -73,17 +73,46 @@ def noise_field(
         along[axis] = cells
         # 21 bits an axis: two million cells on a side.
         counter = (counter << np.uint64(21)) | (index & 0x1FFFFF).astype(np.uint64).reshape(along)
-    keys = _keys(seed, rows.ravel(), realisations.ravel(), level)
-    groups = -(-channels // _LANES)
-    out = np.empty((keys.size, *shape, groups * _LANES), dtype=np.float32)
-    table = _quantiles()
-    for group in range(groups):
-        with np.errstate(over="ignore"):
-            key = _mix(keys + np.uint64(group + 1) * _GOLDEN)
-        bits = _mix(key.reshape(-1, *(1,) * len(shape)) + counter * _GOLDEN)
-        lanes = bits.view(np.uint16).reshape(*bits.shape, _LANES)
-        out[..., group * _LANES : (group + 1) * _LANES] = table[lanes]
-    return out[..., :channels]
+    return _draw(_keys(seed, rows.ravel(), realisations.ravel(), level), counter, channels)
+
+
+def noise_of_cells(
+    config: GeneratorConfig, cells: Sequence[np.ndarray], *, seed: int, rows: Any, realisations: Any = 0
+) -> list[np.ndarray]:
+    """All the noise that a generator takes for a region whose cells have numbers, as on the sphere.
+
+    Parameters
+    ----------
+    config : GeneratorConfig
+    cells : sequence of array of int
+        Numbers of the region's cells at each level, (*shape / 2^level); the same number is given the same noise.
+    seed, rows, realisations
+        As of :func:`noise_field`.
+
+    Returns
+    -------
+    list of array
+        As of :func:`generator_noise`.
+
+    Examples
+    --------
+    >>> from higan.networks.config import GeneratorConfig
+    >>> config = GeneratorConfig(widths=[4], noise_channels=2)
+    >>> noise, = noise_of_cells(config, [np.array([[7, 8], [9, 7]])], seed=1, rows=[0])
+    >>> noise.shape, bool((noise[0, 0, 0] == noise[0, 1, 1]).all())
+    ((1, 2, 2, 2), True)
+    """
+    rows, realisations = np.broadcast_arrays(np.atleast_1d(rows), realisations)
+
+    def draw(number: np.ndarray, channels: int, level: int) -> np.ndarray:
+        return _draw(_keys(seed, rows.ravel(), realisations.ravel(), level), number.astype(np.uint64), channels)
+
+    found = []
+    if config.noise_channels:
+        found = [draw(number, config.noise_channels, level) for level, number in enumerate(cells)]
+    if config.latent:
+        found.append(draw(np.zeros((), dtype=np.uint64), config.latent, config.levels))
+    return found
 
 
 def generator_noise(
@@ -129,6 +158,20 @@ def generator_noise(
     if config.latent:
         found.append(draw((), config.latent, level=config.levels))
     return found
+
+
+def _draw(keys: np.ndarray, counter: np.ndarray, channels: int) -> np.ndarray:
+    """Normal numbers (keys, *counter, channels), each a function of its key, its counter and its channel alone."""
+    groups = -(-channels // _LANES)
+    out = np.empty((keys.size, *counter.shape, groups * _LANES), dtype=np.float32)
+    table = _quantiles()
+    for group in range(groups):
+        with np.errstate(over="ignore"):
+            key = _mix(keys + np.uint64(group + 1) * _GOLDEN)
+        bits = _mix(key.reshape(-1, *(1,) * counter.ndim) + counter * _GOLDEN)
+        lanes = bits.view(np.uint16).reshape(*bits.shape, _LANES)
+        out[..., group * _LANES : (group + 1) * _LANES] = table[lanes]
+    return out[..., :channels]
 
 
 def _keys(seed: int, rows: np.ndarray, realisations: np.ndarray, level: int) -> np.ndarray:

@@ -472,6 +472,10 @@ def _what_is_trained(recipe: Recipe) -> dict[str, Any]:
 
 def _check_geometry(maps: MapSet, recipe: Recipe) -> None:
     """Refuse a telescope for maps that it cannot be pointed at, and whole maps whose sides do not touch."""
+    if maps.geometry.kind == "healpix":
+        raise MapSetError(
+            f"{maps.name} holds maps of the sky, which a generator can paint but not yet be trained on. Give flat maps."
+        )
     if not (maps.geometry.periodic or recipe.training.crop or recipe.generator.centred):
         raise RecipeError(
             f"{maps.name} holds maps that are not periodic, but networks join opposite sides of a whole map. Train on "

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from higan.mapset import UNSEEN
+
 if TYPE_CHECKING:
     from higan.mapset import Geometry, MapSet
 
@@ -80,6 +82,8 @@ def describe(mapset: MapSet) -> str:
 
 def _geometry(geometry: Geometry, mapset: MapSet) -> str:
     units = geometry.box_size_units
+    if geometry.kind == "healpix":
+        return _shell(geometry, mapset)
     parts = [f"{geometry.kind}, {geometry.ndim} dimensions"]
     if geometry.box_size is not None:
         parts.append(f"side {_short(geometry.box_size)} {units}")
@@ -93,12 +97,31 @@ def _geometry(geometry: Geometry, mapset: MapSet) -> str:
     return ", ".join(parts)
 
 
+def _shell(geometry: Geometry, mapset: MapSet) -> str:
+    parts = [f"healpix, nside {round((mapset.shape[0] / 12) ** 0.5)}, {geometry.ordering or 'unknown'} order"]
+    parts.append(f"pixels of {_short(mapset.cell_size)} arcmin")
+    for name, value, units in (
+        ("thickness", geometry.thickness, f" {geometry.box_size_units}"),
+        ("redshift", geometry.redshift, ""),
+    ):
+        if name in mapset.extra:
+            ends = mapset.extra[name].min(), mapset.extra[name].max()
+            parts.append(f"{name} {_short(ends[0])} to {_short(ends[1])}{units}")
+        elif value is not None:
+            parts.append(f"{name} {_short(value)}{units}")
+    return ", ".join(parts)
+
+
 def _range(mapset: MapSet, name: str, rows: np.ndarray) -> str:
     low, high = np.inf, -np.inf
     for row in rows:
         values = mapset.read(name, [row], check=False)
         if not np.isfinite(values).all():
             return f"NaN or infinite values in map {row}"
+        if mapset.geometry.kind == "healpix":
+            values = values[values > 0.9 * UNSEEN]
+            if not values.size:
+                continue
         low, high = min(low, float(values.min())), max(high, float(values.max()))
     return f"{_short(low)} to {_short(high)}"
 

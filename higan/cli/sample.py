@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,22 +23,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         type=Path,
-        metavar="MAPSET.h5|MAPS.npy|MAPS.zarr",
-        help="the input maps, of any size; left out for a checkpoint that paints from parameters alone",
+        metavar="MAPSET.h5|MAPS.npy|MAPS.zarr|SKY.fits",
+        help="the input maps, of any size, flat or of the sky (HEALPix); left out for a checkpoint that paints from "
+        "parameters alone",
     )
     parser.add_argument(
         "--output",
         required=True,
         type=Path,
         metavar="OUT.h5|OUT.zarr|OUT.fits",
-        help="the map set to write, a zarr array, or an image cube of one field with its parameters as a table",
+        help="the map set to write; a zarr array; or a FITS file with the parameters as a table: an image cube of one "
+        "field, or HEALPix maps of the sky",
     )
     parser.add_argument("--seed", required=True, type=int, help="of the noise: same seed, same maps")
     parser.add_argument(
         "--parameters",
         metavar="NAME=VALUE,…|TABLE",
-        help="for maps in a .npy or .zarr file, or without --input; one set for all. Without --input also a catalogue "
-        "(FITS, CSV, ECSV, HDF5) with a column a parameter: one map a row",
+        help="for maps in a .npy, .zarr or FITS file, or without --input; one set for all. Without --input also a "
+        "catalogue (FITS, CSV, ECSV, HDF5) with a column a parameter: one map a row",
     )
     parser.add_argument("--realisations", type=int, default=1, metavar="R", help="of each map (default 1)")
     parser.add_argument("--batch-size", type=int, metavar="B", help="maps at a time (default: by their size)")
@@ -60,6 +62,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="threads|processes|ADDRESS",
         help="paint in this process, in several, or on a dask.distributed cluster, tcp://host:8786 (default threads)",
     )
+    sky = parser.add_argument_group("maps of the sky", "a checkpoint's cell is as wide as its angle on the shell")
+    sky.add_argument("--redshift", type=float, metavar="Z", help="of the shell in a FITS file (default: its REDSHIFT)")
+    sky.add_argument(
+        "--thickness",
+        type=float,
+        metavar="D",
+        help="of that shell, in the unit of the checkpoint's cells (default: its THICKNES)",
+    )
+    sky.add_argument("--cell-angle", type=float, metavar="ARCMIN", help="of a cell, whatever the shell is")
+    sky.add_argument(
+        "--nside", type=int, metavar="N", help="to paint (default: that of the input, if cells are as fine)"
+    )
     parser.add_argument("--no-periodic", action="store_true", help="opposite sides of a map do not touch")
     parser.add_argument("--allow-extrapolation", action="store_true", help="take parameters outside the trained range")
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
@@ -72,17 +86,20 @@ def run(arguments: argparse.Namespace) -> None:
     from higan.mapset import MapSet
     from higan.mapset_writer import check_output, partial_path
     from higan.painting.fits_cube import check_cube, write_cube
+    from higan.painting.fits_sky import check_sky_file, write_sky
     from higan.painting.shards import Shard
+    from higan.painting.sphere import lattices
+    from higan.sources.healpix import is_fits
 
     path = arguments.output
-    cube, array = path.suffix.lower() == ".fits", path.suffix.lower() == ".zarr"
+    fits, array = is_fits(path), path.suffix.lower() == ".zarr"
     if not array:
         check_output(path, arguments.overwrite)
     for name in ("realisations", "batch_size", "tile"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise ParameterError(f"--{name.replace('_', '-')} must be at least 1, received {value}.")
-    if cube and arguments.shard:
+    if fits and arguments.shard:
         raise ParameterError("--shard writes .h5 or .zarr, not .fits. Name the output so.")
     shard = Shard.read(arguments.shard) if arguments.shard else None
     folder = find_checkpoint(arguments.checkpoint)
@@ -93,41 +110,63 @@ def run(arguments: argparse.Namespace) -> None:
         maps = _from_npy(arguments.input, card, parse_parameters(arguments.parameters))
     elif arguments.input.suffix == ".zarr":
         maps = _from_zarr(arguments.input, card, parse_parameters(arguments.parameters))
+    elif is_fits(arguments.input):
+        maps = _from_sky(arguments, card)
     elif arguments.parameters is not None:
-        raise ParameterError("--parameters goes with a .npy or .zarr file: a map set brings its own. Leave it out.")
+        raise ParameterError(
+            "--parameters goes with a .npy or .zarr file, or a sky in FITS: a map set brings its own. Leave it out."
+        )
     else:
         maps = MapSet.open(arguments.input)
-    if cube:
+    sky = maps.geometry.kind == "healpix"
+    _check_options(arguments, sky)
+    if sky and array:
+        raise ParameterError("Maps of the sky are written as a map set or as FITS. Name the output .h5 or .fits.")
+    if fits:
         # Painted as a map set beside it, which can be taken up again.
         path = path.with_name(f".{path.name}.h5")
-        fields = [item.field for item in card.outputs]
-        check_cube(arguments.output, fields, len(maps) * arguments.realisations, maps.shape[: card.ndim])
+        fields, n = [item.field for item in card.outputs], len(maps) * arguments.realisations
+        if sky:
+            check_sky_file(arguments.output, n * len(fields))
+        else:
+            check_cube(arguments.output, fields, n, maps.shape[: card.ndim])
+    if sky:
+        # Before a backend is imported.
+        lattices(card, maps, arguments.cell_angle)
 
     from higan.cli.backend import import_backend
 
     import_backend()
     from higan.emulator import load
+    from higan.painting.skies import paint_skies_to_file
     from higan.painting.stream import paint_to_file
 
     emulator = load(folder)
+    shared: dict[str, Any] = {
+        "seed": arguments.seed,
+        "realisations": arguments.realisations,
+        "allow_extrapolation": arguments.allow_extrapolation,
+        "overwrite": arguments.overwrite or fits,
+    }
     with _resumable(path):
-        paint_to_file(
-            emulator,
-            maps,
-            path,
-            seed=arguments.seed,
-            realisations=arguments.realisations,
-            batch_size=arguments.batch_size,
-            tile=arguments.tile,
-            shard=shard,
-            scheduler=arguments.scheduler,
-            periodic=False if arguments.no_periodic else None,
-            allow_extrapolation=arguments.allow_extrapolation,
-            overwrite=arguments.overwrite or cube,
-        )
-        if cube:
+        if sky:
+            paint_skies_to_file(emulator, maps, path, cell_angle=arguments.cell_angle, nside=arguments.nside, **shared)
+        else:
+            paint_to_file(
+                emulator,
+                maps,
+                path,
+                batch_size=arguments.batch_size,
+                tile=arguments.tile,
+                shard=shard,
+                scheduler=arguments.scheduler,
+                periodic=False if arguments.no_periodic else None,
+                **shared,
+            )
+        if fits:
+            write = write_sky if sky else write_cube
             try:
-                write_cube(MapSet.open(path), arguments.output, overwrite=arguments.overwrite)
+                write(MapSet.open(path), arguments.output, overwrite=arguments.overwrite)
             finally:
                 path.unlink()
     n = len(maps) * arguments.realisations
@@ -224,6 +263,50 @@ def _from_npy(path: Path, card: Card, parameters: dict[str, float]) -> MapSet:
     if array.ndim == card.ndim:
         array = array[None]
     return _map_set(card, card.inputs[0], array, _one_set(card, parameters), path)
+
+
+def _from_sky(arguments: argparse.Namespace, card: Card) -> MapSet:
+    """The shell in a HEALPix FITS file; what it does not say of its units is that of the card."""
+    import dataclasses
+
+    from higan.mapset import Parameter
+    from higan.sources.healpix import healpix
+
+    maps = healpix(
+        arguments.input,
+        [item.field for item in card.inputs],
+        redshift=arguments.redshift,
+        thickness=arguments.thickness,
+    )
+    fields = {
+        item.field: dataclasses.replace(maps.fields[item.field], units=maps.fields[item.field].units or item.units)
+        for item in card.inputs
+    }
+    if arguments.thickness is not None:
+        maps = maps.with_geometry(dataclasses.replace(maps.geometry, box_size_units=card.length_units))
+    info = [Parameter(p.name, p.units, p.lower, p.upper) for p in card.parameters]
+    return maps.with_fields(fields).with_parameters(_one_set(card, parse_parameters(arguments.parameters)), info)
+
+
+def _check_options(arguments: argparse.Namespace, sky: bool) -> None:
+    """Refuse options that say nothing of the maps that are given."""
+    from higan.errors import ParameterError
+    from higan.sources.healpix import is_fits
+
+    of_a_file = sky and is_fits(arguments.input)
+    for name, allowed, what in (
+        ("redshift", of_a_file, "a map of the sky in a FITS file: a map set brings its own"),
+        ("thickness", of_a_file, "a map of the sky in a FITS file: a map set brings its own"),
+        ("cell_angle", sky, "maps of the sky"),
+        ("nside", sky, "maps of the sky"),
+        ("batch_size", not sky, "flat maps: a sky is painted face by face"),
+        ("tile", not sky, "flat maps: a sky is painted face by face"),
+        ("shard", not sky, "flat maps"),
+        ("scheduler", not sky, "flat maps"),
+        ("no_periodic", not sky, "flat maps: the sky has no sides"),
+    ):
+        if not allowed and getattr(arguments, name) not in (None, False, "threads"):
+            raise ParameterError(f"--{name.replace('_', '-')} goes with {what}. Leave it out.")
 
 
 def _one_set(card: Card, parameters: dict[str, float]) -> np.ndarray:

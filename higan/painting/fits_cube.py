@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,29 +93,21 @@ def write_cube(maps: MapSet, path: str | os.PathLike[str], *, overwrite: bool = 
         start += len(batch)
     image = fits.PrimaryHDU(cube if draws == 1 else cube.reshape(-1, draws, *maps.shape))
     for key, value, comment in (
-        ("BTYPE", _ascii(name), "what is painted"),
-        ("BUNIT", _unit(field.units), "its unit"),
+        ("BTYPE", ascii_text(name), "what is painted"),
+        ("BUNIT", fits_unit(field.units), "its unit"),
         ("CELLSIZE", maps.cell_size, "side of a cell, in CELLUNIT"),
-        ("CELLUNIT", _ascii(geometry.length_units), ""),
+        ("CELLUNIT", ascii_text(geometry.length_units), ""),
         ("THICKNES", geometry.thickness, "of the slab that a map averages, in CELLUNIT"),
         ("REDSHIFT", geometry.redshift, ""),
-        ("SEED", attributes.get("seed"), "of the noise"),
-        ("CHECKPT", attributes.get("checkpoint"), ""),
-        ("CHECKVER", attributes.get("checkpoint_version"), ""),
-        ("CHECKSHA", attributes.get("checkpoint_sha256"), ""),
-        ("EXTRAPOL", attributes.get("extrapolated"), "parameters out of the trained range?"),
-        ("CREATOR", maps.created_by, ""),
+        *provenance(maps),
     ):
         if value is not None:
             image.header[key] = (value, comment)
-    columns = [
-        fits.Column(_ascii(info.name), "D", _unit(info.units) or None, array=values)
-        for info, values in zip(maps.parameter_info, maps.parameters[maps.simulation[::draws]].T, strict=True)
-    ]
+    parameters = parameter_table(maps, slice(None, None, draws))
     partial = path.with_name(f".{path.name}.partial")
     try:
         with open(partial, "wb") as file:
-            fits.HDUList([image, fits.BinTableHDU.from_columns(columns, name="PARAMETERS")]).writeto(file)
+            fits.HDUList([image, parameters]).writeto(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -128,16 +121,40 @@ def write_cube(maps: MapSet, path: str | os.PathLike[str], *, overwrite: bool = 
     return path
 
 
-def _unit(units: str) -> str:
+def provenance(maps: MapSet) -> list[tuple[str, Any, str]]:
+    """Keywords that say what painted maps, with their values, which may be ``None``, and comments."""
+    attributes = maps.attributes
+    return [
+        ("SEED", attributes.get("seed"), "of the noise"),
+        ("CHECKPT", attributes.get("checkpoint"), ""),
+        ("CHECKVER", attributes.get("checkpoint_version"), ""),
+        ("CHECKSHA", attributes.get("checkpoint_sha256"), ""),
+        ("EXTRAPOL", attributes.get("extrapolated"), "parameters out of the trained range?"),
+        ("CREATOR", maps.created_by, ""),
+    ]
+
+
+def parameter_table(maps: MapSet, rows: slice) -> Any:
+    """The table PARAMETERS of a FITS file, of some of the maps."""
+    from astropy.io import fits
+
+    columns = [
+        fits.Column(ascii_text(info.name), "D", fits_unit(info.units) or None, array=values)
+        for info, values in zip(maps.parameter_info, maps.parameters[maps.simulation[rows]].T, strict=True)
+    ]
+    return fits.BinTableHDU.from_columns(columns, name="PARAMETERS")
+
+
+def fits_unit(units: str) -> str:
     """A unit as FITS writes it; what astropy cannot write so stays as it is."""
     from astropy import units as u
 
     try:
         return u.Unit(units).to_string("fits")
     except ValueError:
-        return _ascii(units)
+        return ascii_text(units)
 
 
-def _ascii(text: str) -> str:
+def ascii_text(text: str) -> str:
     """Text as FITS headers take it."""
     return text.encode("ascii", "backslashreplace").decode()

@@ -89,22 +89,14 @@ def paint_to_file(
         if value is not None and value < 1:
             raise ParameterError(f"{name} must be at least 1, received {value}.")
     emulator.check_mapset(maps)
-    names = [p.name for p in card.parameters]
-    theta = _parameters(emulator, maps, names, allow_extrapolation)
+    theta = parameters_of(emulator, maps, allow_extrapolation)
     shape = maps.shape[: card.ndim]
     wrap = maps.geometry.periodic if periodic is None else periodic
     tiling = lay_tiles(card, shape, periodic=wrap, tile=tile)
     n = len(maps) * realisations
     row, draw = np.arange(n) // realisations, np.arange(n) % realisations
-    made_from = _digest(emulator, maps)
-    attributes = {
-        "checkpoint": card.name,
-        "checkpoint_version": card.version,
-        "checkpoint_sha256": card.weights_sha256,
-        "seed": np.uint64(seed),
-        "realisations": realisations,
-        "extrapolated": emulator.extrapolates(theta),
-    }
+    made_from = digest_of(emulator, maps)
+    attributes = provenance_of(emulator, seed, realisations, theta)
     like = maps.with_created_by(f"higan {higan.__version__}")
     size = batch_size or (emulator.default_batch(shape) if len(tiling) == 1 else 1)
     tiles = range(len(tiling))
@@ -119,7 +111,7 @@ def paint_to_file(
             card.outputs,
             (n, *shape),
             (size, *tiling.sides),
-            parameters={name: values[row].tolist() for name, values in zip(names, theta.T, strict=True)},
+            parameters={p.name: values[row].tolist() for p, values in zip(card.parameters, theta.T, strict=True)},
             attributes=attributes,
             periodic=wrap,
             overwrite=overwrite,
@@ -183,15 +175,29 @@ def paint_to_file(
     return Path(path)
 
 
-def _digest(emulator: Emulator, maps: MapSet) -> str:
+def digest_of(emulator: Emulator, maps: MapSet) -> str:
     """sha256 over what the maps are made from: the checkpoint's card, the sha256 of its weights, the input fields."""
     digest = hashlib.sha256(emulator.card.model_dump_json().encode())
     digest.update(maps.content_sha256(item.field for item in emulator.card.inputs).encode())
     return digest.hexdigest()
 
 
-def _parameters(emulator: Emulator, maps: MapSet, names: list[str], allow_extrapolation: bool) -> np.ndarray:
+def provenance_of(emulator: Emulator, seed: int, realisations: int, parameters: np.ndarray) -> dict[str, Any]:
+    """What painted map sets say, as attributes, of how they were made."""
+    card = emulator.card
+    return {
+        "checkpoint": card.name,
+        "checkpoint_version": card.version,
+        "checkpoint_sha256": card.weights_sha256,
+        "seed": np.uint64(seed),
+        "realisations": realisations,
+        "extrapolated": emulator.extrapolates(parameters),
+    }
+
+
+def parameters_of(emulator: Emulator, maps: MapSet, allow_extrapolation: bool) -> np.ndarray:
     """Parameters of every map, (n, n_par), in the card's order; those the generator does not know are left out."""
+    names = [p.name for p in emulator.card.parameters]
     for name in names:
         if name not in maps.parameter_names:
             raise ParameterError(

@@ -2,6 +2,7 @@
 
     statistic.py       what a statistic is, and the registry; one file a family of them:
     power_spectrum.py  P(k), R(k), R_s(k), T(k), r(k), and P(k) of the logarithm
+    angular_power.py   C_l, R_l and r_l of maps of the sky
     realisations.py    r_mean(k) and the spread among realisations
     calibration.py     spread scale by scale, ranks and coverage of the truth among realisations
     one_point.py       PDF, D, Wasserstein distance

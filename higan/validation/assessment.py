@@ -145,6 +145,8 @@ def compare_models(
     check_folder(output_dir, overwrite)
     if realisations < 1:
         raise ParameterError(f"realisations must be at least 1, received {realisations}.")
+    if classifier and truth.geometry.kind == "healpix":
+        raise ParameterError("A classifier judges flat maps, and the truth holds maps of the sky. Leave it out.")
     if classifier and any(isinstance(model, MapSet) for model in models.values()):
         raise ParameterError("A classifier takes a checkpoint's discriminator: give checkpoints, not painted maps.")
     if ring_test and not (truth.geometry.kind == "image" and of_pixels(truth)):
@@ -191,14 +193,18 @@ def compare_models(
         truth.check_units(name, truth.field(field).units, field)
         entries[name.replace("_", " ")] = _from_field(truth, name)
     notes = {"simulations": f"{split}, where the truth says which"}
-    fitted = _baselines(baselines, models, truth, input, field)
-    if fitted is None:
+    sky = truth.geometry.kind == "healpix"
+    fitted = None if sky else _baselines(baselines, models, truth, input, field)
+    if sky:
+        notes["baselines"] = "none: they are fitted on flat maps"
+    elif fitted is None:
         notes["baselines"] = "none: the checkpoint brings none and the truth has no training simulations"
     else:
         for name in fitted.names:
             entries[name.replace("_", " ")] = from_baseline(fitted, name, truth, seed=seed)
     comparison = compare(truth, entries, field, rows=rows, input=input, seed=seed)
-    checks = check_models(comparison, single, truth, rows, training, seed)
+    # Recovery and memorisation take flat maps.
+    checks = {} if sky else check_models(comparison, single, truth, rows, training, seed)
     for name, model in models.items() if classifier or ring_test else ():
         painted = check_maps(single[name].maps(rows), (len(rows), *truth.shape), name, rows)[:, 0]
         if classifier:
@@ -207,7 +213,9 @@ def compare_models(
             checks[name]["ring test"] = _sheared(painted, truth.read(field, rows), seed)
     comparison = dataclasses.replace(comparison, checks=checks)
     title = f"{', '.join(models)} beside the truth"
-    write_report(comparison, output_dir, title=title, notes=notes, overview=len(models) > 1, overwrite=overwrite)
+    write_report(
+        comparison, output_dir, title=title, notes=notes, overview=len(models) > 1 and not sky, overwrite=overwrite
+    )
     return comparison
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from higan.errors import MapSetError
-from higan.mapset import MapSet
+from higan.mapset import UNSEEN, MapSet
 from higan.progress import progress
 from higan.validation.bootstrap import bootstrap
 from higan.validation.models import Model
@@ -21,6 +21,7 @@ LEVEL_CELLS = 1 << 21  # that the levels of excursion sets are quantiles of
 FAINT = 0.05  # mean neutral fraction below which the power of a simulation vanishes
 EXAMPLES, STAMPS = 3, 48  # maps that figures show; stamps of single galaxies
 RESAMPLES = 500
+MASKED = 0.9 * UNSEEN  # pixels of at most this are masked
 
 
 def compare(
@@ -88,12 +89,13 @@ def compare(
     if not entries:
         raise MapSetError("There is nothing to compare with the truth. Give a model.")
     simulations, index = np.unique(truth.simulation[rows], return_inverse=True)
-    low, high, deviation, means = _scan(truth, field, rows, index)
+    seen = _seen(truth, field, rows)
+    low, high, deviation, means = _scan(truth, field, rows, index, seen)
     _, group = np.unique(truth.parameters[simulations], axis=0, return_inverse=True)
     if bright is not None:
         bright = np.asarray(bright, dtype=bool)[simulations]
     elif "neutral_fraction" in truth.fields:
-        bright = _scan(truth, "neutral_fraction", rows, index)[3] > FAINT
+        bright = _scan(truth, "neutral_fraction", rows, index, seen)[3] > FAINT
     else:
         bright = np.ones(len(simulations), dtype=bool)
     if window == "auto":
@@ -108,13 +110,14 @@ def compare(
         window=window,
         edges=default_edges(low, high, deviation, units) if edges is None else np.asarray(edges, dtype=np.float64),
         logarithmic=spans_decades(low, high),
-        levels=_levels(truth, field, rows),
+        levels=_levels(truth, field, rows, seen),
         thickness=truth.geometry.thickness,
         redshift=truth.geometry.redshift,
         large_scale_k=large_scale_k,
         kind=truth.geometry.kind,
+        seen=seen,
     )
-    families = [cls(setting) for cls in statistics()]
+    families = [cls(setting) for cls in statistics(setting.kind)]
     counts = np.bincount(index, minlength=len(bright))
     known = {"maps": counts, "bright": bright, "group": group.reshape(-1)}
     common = {name: sums | known for name, sums in _measure_truth(families, truth, field, rows, index).items()}
@@ -153,7 +156,8 @@ def _measure_truth(
         for start in range(0, len(rows), size):
             true = truth.read(field, rows[start : start + size])
             for family in families:
-                _add(sums[family.name], family.measure_truth(true), index[start : start + size], int(index.max()) + 1)
+                measured = family.measure_truth(_for(family, true, truth))
+                _add(sums[family.name], measured, index[start : start + size], int(index.max()) + 1)
             advance(len(true))
     return sums
 
@@ -180,9 +184,12 @@ def _evaluate(
             batch = rows[start : start + size]
             true = truth.read(setting.field, batch)
             generated = check_maps(model.maps(batch), true.shape, name, batch)
+            if setting.seen is not None and (generated[..., setting.seen] <= MASKED).any():
+                raise MapSetError(f"{name} masks pixels that {truth.name} does not. Compare maps of one mask.")
             examples.update({int(row): generated[i, 0] for i, row in enumerate(batch) if row in shown})
             for family in families:
-                _add(sums[family.name], family.measure(true, generated), index[start : start + size], n)
+                measured = family.measure(_for(family, true, truth), _for(family, generated, truth))
+                _add(sums[family.name], measured, index[start : start + size], n)
             advance(len(batch))
     for family in families:
         sums[family.name] |= common[family.name]
@@ -246,9 +253,11 @@ def check_maps(maps: Any, shape: tuple[int, ...], name: str, rows: np.ndarray) -
 
 
 def check_truth(truth: MapSet, field: str, rows: np.ndarray) -> None:
-    """Refuse maps on the sphere, of several channels, and rows that there are not."""
-    if truth.geometry.kind == "healpix":
-        raise MapSetError(f"{truth.name} holds maps on the sphere, which cannot be compared yet. Give flat ones.")
+    """Refuse maps of several channels, skies of unknown ordering, and rows that there are not."""
+    if truth.geometry.kind == "healpix" and truth.geometry.ordering not in ("RING", "NESTED"):
+        raise MapSetError(
+            f"{truth.name} holds maps of the sky in an ordering that it does not say. Give RING or NESTED."
+        )
     shape = truth.field(field).shape
     if len(shape) != truth.geometry.ndim:
         raise MapSetError(
@@ -259,28 +268,58 @@ def check_truth(truth: MapSet, field: str, rows: np.ndarray) -> None:
         raise MapSetError(f"{truth.name} has {len(truth)} maps; none, or others than these, are to be compared.")
 
 
-def _scan(truth: MapSet, field: str, rows: np.ndarray, index: np.ndarray) -> tuple[float, float, float, np.ndarray]:
+def _for(family: Statistic, maps: np.ndarray, truth: MapSet) -> np.ndarray:
+    """What a statistic takes of maps (…, *shape): of a sky, its pixels in RING order, or those that are not masked."""
+    seen = family.setting.seen
+    if seen is None:
+        return maps
+    if family.sphere == "pixels":
+        return maps[..., seen]
+    maps = np.where(seen, maps, np.float32(UNSEEN))
+    if truth.geometry.ordering == "RING":
+        return maps
+    import healpy
+
+    return maps[..., healpy.ring2nest(healpy.npix2nside(len(seen)), np.arange(len(seen)))]
+
+
+def _seen(truth: MapSet, field: str, rows: np.ndarray) -> np.ndarray | None:
+    """Pixels of a sky that no map of `rows` masks; ``None`` for flat maps."""
+    if truth.geometry.kind != "healpix":
+        return None
+    seen = np.ones(truth.shape, dtype=bool)
+    for row in rows:
+        seen &= truth.read(field, [row])[0] > MASKED
+    if not seen.any():
+        raise MapSetError(f"{truth.name}: there is no pixel that none of the maps masks. Compare fewer maps.")
+    return seen
+
+
+def _scan(
+    truth: MapSet, field: str, rows: np.ndarray, index: np.ndarray, seen: np.ndarray | None
+) -> tuple[float, float, float, np.ndarray]:
     """Lowest and highest value, standard deviation, and mean a simulation of a field."""
     low, high, total, squares, done = np.inf, -np.inf, 0.0, 0.0, 0
     sums = np.zeros(int(index.max()) + 1)
     size = max(1, BATCH_CELLS // int(np.prod(truth.shape)))
     for batch in truth.batches(field, rows, size):
-        cells = batch.reshape(len(batch), -1).astype(np.float64)
+        cells = (batch if seen is None else batch[:, seen]).reshape(len(batch), -1).astype(np.float64)
         low, high = min(low, cells.min()), max(high, cells.max())
         total, squares = total + cells.sum(), squares + (cells**2).sum()
         np.add.at(sums, index[done : done + len(batch)], cells.mean(axis=1))
         done += len(batch)
-    n = done * int(np.prod(truth.shape))
+    n = done * (int(np.prod(truth.shape)) if seen is None else int(seen.sum()))
     return float(low), float(high), float(np.sqrt(max(squares / n - (total / n) ** 2, 0.0))), sums / np.bincount(index)
 
 
-def _levels(truth: MapSet, field: str, rows: np.ndarray) -> np.ndarray:
+def _levels(truth: MapSet, field: str, rows: np.ndarray, seen: np.ndarray | None) -> np.ndarray:
     """Thresholds at quantiles of two million of the true cells, evenly spread over maps."""
     rows = np.sort(rows)
     chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), 256)).round().astype(int)]
     # Odd, so that not all are of a few columns.
     stride = len(chosen) * int(np.prod(truth.shape)) // LEVEL_CELLS | 1
-    cells = np.concatenate([truth.read(field, [row]).ravel()[::stride] for row in chosen]).astype(np.float64)
+    kept = slice(None) if seen is None else seen
+    cells = np.concatenate([truth.read(field, [row])[0][kept].ravel()[::stride] for row in chosen]).astype(np.float64)
     levels = np.unique(np.quantile(cells, LEVELS))
     # At the least value there is, every cell is at or above the threshold.
     return levels[levels > cells.min()]
@@ -302,5 +341,8 @@ def _truth_facts(truth: MapSet, input: str | None) -> dict[str, Any]:
         facts["input"] = input
         facts["input units"] = truth.field(input).units
     facts |= {"redshift": geometry.redshift, "slab thickness": geometry.thickness, "periodic": geometry.periodic}
+    if geometry.kind == "healpix":
+        facts.pop("periodic")
+        facts["ordering"] = geometry.ordering
     facts["parameters"] = ", ".join(truth.parameter_names)
     return {key: value for key, value in facts.items() if value not in (None, "")}

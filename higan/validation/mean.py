@@ -25,6 +25,7 @@ class Mean(Statistic):
     """
 
     order = 30
+    sphere = "pixels"
     numbers = {
         "mean_error": Number(
             "error of mean", "How far the global mean of a simulation is off, averaged over simulations.", "{units}"

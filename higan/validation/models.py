@@ -10,6 +10,8 @@ import numpy as np
 
 from higan.errors import MapSetError, ParameterError
 from higan.mapset import MapSet
+from higan.painting.faces import pixel_angle, side_of
+from higan.painting.sphere import ARCMIN, lattices
 
 if TYPE_CHECKING:
     from higan.emulator import Emulator
@@ -66,7 +68,13 @@ def from_emulator(
     >>> model = from_emulator(higan.load("eor21cm-2d"), truth, seed=1)  # doctest: +SKIP
     """
     card = emulator.card
-    emulator.check_mapset(truth)
+    sides: list[int] = []
+    if truth.geometry.kind == "healpix":
+        for item in card.inputs:
+            truth.check_units(item.field, item.units, card.name)
+        sides = lattices(card, truth)
+    else:
+        emulator.check_mapset(truth)
     truth.check_units(card.outputs[0].field, card.outputs[0].units, card.name)
     columns = {}
     for parameter in card.parameters:
@@ -77,7 +85,27 @@ def from_emulator(
             )
         columns[parameter.name] = truth.parameter_names.index(parameter.name)
 
+    def skies(rows: np.ndarray) -> np.ndarray:
+        painted = []
+        for row in rows:
+            theta = truth.parameters[truth.simulation[row]]
+            painted.append(
+                emulator.sample_sky(
+                    {item.field: truth.read(item.field, [row])[0] for item in card.inputs},
+                    parameters={name: theta[column] for name, column in columns.items()},
+                    seed=seed,
+                    realisations=realisations,
+                    cell_angle=pixel_angle(sides[row]) / ARCMIN,
+                    row=int(row),
+                    nside=side_of(truth.shape[0]),
+                    nested=truth.geometry.ordering == "NESTED",
+                )
+            )
+        return np.stack(painted)[..., 0] if len(card.outputs) > 1 else np.stack(painted)
+
     def maps(rows: np.ndarray) -> np.ndarray:
+        if sides:
+            return skies(rows)
         theta = truth.parameters[truth.simulation[rows]]
         painted = emulator.sample(
             {item.field: truth.read(item.field, rows) for item in card.inputs} or None,
@@ -135,6 +163,10 @@ def from_map_set(generated: MapSet, truth: MapSet, field: str) -> tuple[Model, n
             "Compare maps of one shape."
         )
     ours, theirs = generated.geometry, truth.geometry
+    if ours.ordering != theirs.ordering:
+        raise MapSetError(
+            f"{generated.name} has its pixels in {ours.ordering} order, {truth.name} in {theirs.ordering}. Reorder one."
+        )
     if ours.length_units != theirs.length_units or abs(generated.cell_size / truth.cell_size - 1) > 1e-3:
         raise MapSetError(
             f"{generated.name} has cells of {generated.cell_size:g} {ours.length_units}, {truth.name} of "

@@ -111,6 +111,7 @@ class OnePoint(Statistic):
     """
 
     order = 20
+    sphere = "pixels"
     numbers = {
         "D": Number("D", "Largest difference between the shares of cells below a value, generated and true."),
         "wasserstein": Number(

@@ -20,6 +20,7 @@ from matplotlib.colors import AsinhNorm, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from higan.mapset import UNSEEN
 from higan.validation.one_point import spans_decades
 
 if TYPE_CHECKING:
@@ -124,6 +125,11 @@ def example_maps(comparison: Comparison, path: str | os.PathLike[str]) -> str:
     for name, result in comparison.models.items():
         if len(columns) < MOST_COLUMNS:
             columns[name] = result.examples
+    if setting.kind == "healpix":
+        labels = [f"simulation {number}" for number in examples["simulation"]]
+        nested = comparison.truth.get("ordering") == "NESTED"
+        units = {"input": comparison.truth.get("input units", "")}
+        return skies(columns, path, labels=labels, units=setting.units, nested=nested, column_units=units)
     if setting.kind == "image":
         columns.pop("input", None)
         return wall(columns, path, units=setting.units)
@@ -136,6 +142,78 @@ def example_maps(comparison: Comparison, path: str | os.PathLike[str]) -> str:
         save(figure, path)
     plane = ", a plane of each" if len(setting.shape) == 3 else ""
     return f"{setting.field} of a few maps{plane}: truth and models on one colour scale, first realisation."
+
+
+def skies(
+    columns: Mapping[str, np.ndarray],
+    path: str | os.PathLike[str],
+    *,
+    labels: Sequence[str] = (),
+    units: str = "",
+    nested: bool = False,
+    column_units: Mapping[str, str] | None = None,
+) -> str:
+    """Maps of the sky in Mollweide's projection, those of a row on one scale but for "input"; returns the caption.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray, shape (n, 12 nside²)
+        Masked pixels, UNSEEN, are left white.
+    path : path
+        The PNG to write.
+    labels : sequence of str
+        Of the rows.
+    units : str
+    nested : bool
+        Whether pixels are in NESTED order; else RING.
+    column_units : mapping of str to str, optional
+        Of columns that have another unit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> sky = np.arange(192.0)[None]
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> skies({"truth": sky, "generated": sky}, f"{folder.name}/skies.png")[:18]
+    'Maps of the sky in'
+    """
+    import healpy
+    from healpy.projector import MollweideProj
+
+    projection = MollweideProj(xsize=800)
+
+    def projected(sky: np.ndarray) -> np.ndarray:
+        nside = healpy.npix2nside(len(sky))
+        image = projection.projmap(
+            np.where(sky > 0.9 * UNSEEN, sky, np.nan), lambda x, y, z: healpy.vec2pix(nside, x, y, z, nest=nested)
+        )
+        return np.where(np.isfinite(image), image, np.nan)
+
+    rows = len(next(iter(columns.values())))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.2 * len(columns), 2.7 * rows + 0.3), dpi=DPI)
+        grid = figure.subplots(rows, len(columns), squeeze=False)
+        images = {
+            name: [projected(np.asarray(sky, dtype=np.float64)) for sky in skies] for name, skies in columns.items()
+        }
+        shared = next((name for name in columns if name != "input"), "input")
+        for (row, column), axes in np.ndenumerate(grid):
+            name = list(columns)[column]
+            scale = images[name if name == "input" else shared][row]
+            shown = axes.imshow(
+                images[name][row],
+                cmap=INPUT_MAP if name == "input" else OUTPUT_MAP,
+                norm=_norm([scale[np.isfinite(scale)]]),
+            )
+            axes.set_axis_off()
+            title = textwrap.fill(name, 40)
+            axes.set_title(f"{title}, {labels[row]}" if labels else title)
+            bar = figure.colorbar(shown, ax=axes, location="bottom", fraction=0.05, pad=0.02, aspect=40, shrink=0.6)
+            bar.outline.set_visible(False)
+            bar.ax.tick_params(labelsize=7, length=2)
+            bar.set_label((column_units or {}).get(name, units), fontsize=7.5)
+        save(figure, path)
+    return "Maps of the sky in Mollweide's projection; truth and models on one colour scale, first realisation."
 
 
 def wall(kinds: Mapping[str, np.ndarray], path: str | os.PathLike[str], *, units: str = "", across: int = 6) -> str:
@@ -440,7 +518,7 @@ def _colour_bar(figure: Any, image: Any, axes: Any, units: str, where: str) -> N
         bar.set_label(units, fontsize=7.5)
 
 
-def _norm(maps: np.ndarray) -> Normalize:
+def _norm(maps: Any) -> Normalize:
     """A colour scale that a few extreme cells do not wash out; logarithmic for what spans decades."""
     low, high = (float(x) for x in np.percentile(np.stack([_plane(values) for values in maps]), (0.2, 99.8)))
     if spans_decades(low, high):

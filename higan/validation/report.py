@@ -15,7 +15,7 @@ from typing import Any
 from higan.errors import OutputError
 from higan.validation import plots
 from higan.validation.results import Comparison
-from higan.validation.statistic import statistics
+from higan.validation.statistic import Setting, statistics
 
 REPORT, METRICS = "report.html", "metrics.json"
 
@@ -133,7 +133,7 @@ def _draw(comparison: Comparison, folder: Path, overview: bool) -> dict[str, str
     figures = {"maps.png": plots.example_maps(comparison, folder / "maps.png")}
     if overview:
         figures["comparison.png"] = plots.overview(comparison, folder / "comparison.png")
-    for cls in statistics():
+    for cls in statistics(comparison.setting.kind):
         caption = cls.figure(comparison, folder / f"{cls.name}.png")
         if caption is not None:
             figures[f"{cls.name}.png"] = caption
@@ -194,11 +194,19 @@ def in_words(comparison: Comparison) -> list[str]:
         value, error = numbers[key]
         return f"{100 * value:.1f} %" + (f" (± {100 * error:.1f})" if error == error else "")
 
+    edges = len(comparison.setting.edges)
+    if comparison.setting.kind == "healpix":
+        return [
+            f"The angular power spectrum of the maps of {name} is off by {share('mean_abs_R_l_minus_1')} on average "
+            f"over multipoles, and by {share('max_abs_R_l_minus_1')} where it is worst, at l = "
+            f"{numbers['max_abs_R_l_minus_1_l'][0]:.0f}.",
+            f"The share of pixels below any of {edges} values differs from the truth by at most {share('D')}.",
+        ]
     sentences = [
         f"The power spectrum of the maps of {name} is off by {share('mean_abs_R_minus_1')} on average over scales, and "
         f"by {share('max_abs_R_minus_1')} where it is worst, at k = {numbers['max_abs_R_minus_1_k'][0]:.2g} "
         f"/{comparison.setting.length_units}.",
-        f"The share of cells below any of {len(comparison.setting.edges)} values differs from the truth by at most "
+        f"The share of cells below any of {edges} values differs from the truth by at most "
         f"{share('D')}; that of cells at or below the lowest of them by {share('empty_share_error')}.",
     ]
     if comparison.bright.any():
@@ -232,11 +240,12 @@ def _table(comparison: Comparison) -> str:
         )
         lines.append(f'<tr><th scope="row">{escape(label)}</th>{row}</tr>')
     setting = comparison.setting
-    caption = (
-        "± is one standard deviation by bootstrap over simulations; – is a number that is not defined. Large scales "
-        f"are k up to {setting.large_scale_k:g} /{setting.length_units}, small scales those above half the Nyquist "
-        "wavenumber."
-    )
+    caption = "± is one standard deviation by bootstrap over simulations; – is a number that is not defined."
+    if setting.kind != "healpix":
+        caption += (
+            f" Large scales are k up to {setting.large_scale_k:g} /{setting.length_units}, small scales those above "
+            "half the Nyquist wavenumber."
+        )
     return "\n".join(
         [
             f'<div class="scroll"><table id="numbers"><caption>{escape(caption)}</caption>',
@@ -271,12 +280,20 @@ def _flat(values: Mapping[str, Any]) -> dict[str, str]:
     return {key: text(value) for key, value in values.items()}
 
 
+def _window(setting: Setting) -> dict[str, str]:
+    if setting.kind != "healpix":
+        return {"window": setting.window or "none: the maps are periodic"}
+    if setting.seen is None or setting.seen.all():
+        return {"C_l": "healpy's anafast, the whole sky"}
+    return {"C_l": f"healpy's anafast over f_sky = {setting.seen.mean():.3f}; the mask's coupling of l is not undone"}
+
+
 def _how(comparison: Comparison) -> dict[str, str]:
     setting = comparison.setting
     edges = setting.edges
     return {
         "bootstrap": f"{comparison.resamples} resamples of the simulations, seed {comparison.seed}",
-        "window": setting.window or "none: the maps are periodic",
+        **_window(setting),
         "one-point edges": f"{len(edges)} from {edges[0]:g} to {edges[-1]:g} {setting.units}",
         "versions": ", ".join(f"{name} {version}" for name, version in comparison.versions.items()),
     }

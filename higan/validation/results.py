@@ -86,7 +86,7 @@ class Comparison:
     @property
     def definitions(self) -> dict[str, Number]:
         """What every headline number is, in the order of tables."""
-        return {key: number for cls in statistics() for key, number in cls.numbers.items()}
+        return {key: number for cls in statistics(self.setting.kind) for key, number in cls.numbers.items()}
 
     def units(self, number: Number) -> str:
         """The unit of a number for this field; "%" is the caller's to apply."""
@@ -131,7 +131,7 @@ class Comparison:
 
         A number that is not defined is null, never NaN. Fractions are fractions: 0.02, where tables show 2 %.
         """
-        families = statistics()
+        families = statistics(self.setting.kind)
         described: dict[str, str] = {}
         for cls in families:
             described |= {**cls.curves, **cls.scatter}

@@ -80,6 +80,8 @@ class Setting:
         Up to where large-scale correlations are averaged, in 1 / `length_units`.
     kind : str
         Of the geometry, as of :class:`higan.mapset.Geometry`.
+    seen : ndarray of bool, optional
+        Pixels of a sky that are not masked, (npix,).
     """
 
     shape: tuple[int, ...]
@@ -95,6 +97,7 @@ class Setting:
     redshift: float | None = None
     large_scale_k: float = 0.3
     kind: str = "box"
+    seen: np.ndarray | None = None
 
 
 class Statistic:
@@ -111,10 +114,14 @@ class Statistic:
         The arrays that `evaluate` gives, and what they are.
     scatter : mapping of str to str
         The values a simulation that `by_simulation` gives, and what they are.
+    sphere : str
+        Whether it is taken of maps of the sky: "no"; "pixels", of the pixels that are not masked, in any order; "only",
+        of whole maps in RING order, masked pixels UNSEEN, and of these alone.
     """
 
     name: ClassVar[str]
     order: ClassVar[int] = 100
+    sphere: ClassVar[str] = "no"
     numbers: ClassVar[Mapping[str, Number]] = {}
     curves: ClassVar[Mapping[str, str]] = {}
     scatter: ClassVar[Mapping[str, str]] = {}
@@ -188,19 +195,22 @@ def statistic(name: str) -> Any:
     return register
 
 
-def statistics() -> list[type[Statistic]]:
-    """All statistics, in the order of tables.
+def statistics(kind: str = "box") -> list[type[Statistic]]:
+    """All statistics of maps of a kind of geometry, in the order of tables.
 
     Examples
     --------
     >>> [cls.name for cls in statistics()][:4]
     ['power_spectrum', 'log_power_spectrum', 'correlation', 'calibration']
+    >>> [cls.name for cls in statistics("healpix")]
+    ['angular_power', 'one_point', 'mean']
     """
     import higan.validation
 
     for module in pkgutil.iter_modules(higan.validation.__path__):
         importlib.import_module(f"higan.validation.{module.name}")
-    return sorted(_registry.values(), key=lambda cls: cls.order)
+    wanted = ("pixels", "only") if kind == "healpix" else ("no", "pixels")
+    return sorted((cls for cls in _registry.values() if cls.sphere in wanted), key=lambda cls: cls.order)
 
 
 def ratio(a: Any, b: Any) -> np.ndarray:

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 
 from higan.cli import main
-from higan.mapset import Field
+from higan.mapset import UNSEEN, Field, Geometry, MapSet
 from tests.test_mapset import bad_file, example  # noqa: F401
 
 
@@ -60,3 +60,14 @@ def test_imports_no_backend(tmp_path):
         "assert not {'keras', 'tensorflow', 'jax', 'torch', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_a_sky_is_told_by_its_pixels():
+    from higan.cli.info import describe
+
+    sky = np.arange(192, dtype="float32")[None]
+    sky[0, :10] = UNSEEN
+    geometry = Geometry(kind="healpix", ndim=1, ordering="NESTED", redshift=8.0, thickness=8.0)
+    text = describe(MapSet({"T": Field(sky, "mK")}, np.zeros((1, 0)), [], [0], geometry))
+    assert "healpix, nside 4, NESTED order, pixels of 879.485 arcmin, thickness 8 Mpc, redshift 8" in text
+    assert "10 to 191" in text
