@@ -142,7 +142,7 @@ def test_a_training_goes_on_when_there_is_room(disc, map_set, tmp_path, free, ca
         validation={"select": "last"},
     )
     folder = disc(2048)
-    save, saved = loop._save_state, []
+    save, saved = loop.save_state, []
 
     def filling(*arguments):
         save(*arguments)
@@ -152,7 +152,7 @@ def test_a_training_goes_on_when_there_is_room(disc, map_set, tmp_path, free, ca
 
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the log is no longer written
-        patch.setattr(loop, "_save_state", filling)
+        patch.setattr(loop, "save_state", filling)
         assert main(["train", str(recipe), "--output", str(folder / "run")]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "No space left on device" in err

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from higan.adversarial import loop
+from higan.adversarial import loop, preparation
 from higan.adversarial.batches import Batches
 from higan.checkpoint import check_size, describe, load_card
 from higan.errors import HiganError
@@ -327,17 +327,17 @@ def test_recipes(tmp_path):
         path.write_bytes(content)
         found = load_recipe(path)
         if found.data.simulate is not None:
-            loop._simulation(found.data.simulate)
+            preparation.simulation_of(found.data.simulate)
         if isinstance(found.data.source, dict):
             open_source(found.data.source)
-        chosen = loop.select_parameters(maps, found)
-        loop._check_geometry(chosen, found)
-        parts = loop._limit(split(chosen, found.data.fractions, found.seed), found.data.simulations)
+        chosen = preparation.select_parameters(maps, found)
+        preparation.check_geometry(chosen, found)
+        parts = preparation.limit(split(chosen, found.data.fractions, found.seed), found.data.simulations)
         with np.errstate(all="ignore"):
-            card = loop.new_card(found, chosen, parts)
+            card = preparation.new_card(found, chosen, parts)
             scaled = [(item.field, from_dict(item.scaling)) for item in card.outputs]
             batches = Batches(
-                loop._unit_flux(chosen, found),
+                preparation.unit_flux(chosen, found),
                 chosen.rows_of(parts.train),
                 [(item.field, from_dict(item.scaling)) for item in card.inputs],
                 scaled,

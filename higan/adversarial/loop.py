@@ -13,48 +13,47 @@ The run's folder holds::
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from higan import scaling
 from higan.adversarial.batches import Batches, prefetch
 from higan.adversarial.interruption import alone, sigterm
 from higan.adversarial.monitor import Monitor
+from higan.adversarial.preparation import (
+    check_geometry,
+    flux_of,
+    limit,
+    new_card,
+    open_maps,
+    scaled_as,
+    select_parameters,
+    unit_flux,
+)
+from higan.adversarial.state import KEPT, check_finite, initial_weights, load_state, save_state
 from higan.adversarial.workers import Workers
 from higan.checkpoint import (
-    Card,
-    FieldCard,
-    ParameterCard,
-    library_versions,
-    load_card,
-    replace_hdf5,
     save_checkpoint,
 )
-from higan.errors import MapSetError, OutputError, RecipeError, StoppedError, TrainingError
-from higan.mapset import MapSet, Parameter
-from higan.photometry import PIXEL, UnitFlux, acs_kernel, flux, of_pixels
+from higan.errors import OutputError, RecipeError, StoppedError, TrainingError
+from higan.mapset import MapSet
+from higan.photometry import acs_kernel
 from higan.progress import progress
 from higan.recipe import Recipe, validate_recipe
-from higan.split import Split, split
+from higan.split import split
 from higan.tracking import JsonLines, TensorBoard, Trackers, Wandb
 
 if TYPE_CHECKING:
-    from higan.simulators.running import Simulator
+    pass
 
 STATE, RECIPE, LOG = "state.h5", "recipe.json", "log.jsonl"
 CROPPED = "hann"  # window of the spectral loss: a crop is not periodic
-KEPT = "The last good state and checkpoint are kept: lower the learning rate or raise the penalties, and train anew."
 SHOWN = 32  # maps of a batch in a message
 REFRESH = 2.0  # seconds between looks at the losses for the progress line; each waits for the step to end
 
@@ -108,13 +107,13 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
     config = recipe.training
     workers.check_batch(config.batch_size, config.maps_per_simulation, config.accumulate)
     maps = select_parameters(workers.after_first(lambda: open_maps(recipe)) if maps is None else maps, recipe)
-    _check_geometry(maps, recipe)
-    parts = _limit(split(maps, recipe.data.fractions, recipe.seed), recipe.data.simulations)
+    check_geometry(maps, recipe)
+    parts = limit(split(maps, recipe.data.fractions, recipe.seed), recipe.data.simulations)
     rows = maps.rows_of(parts.train)
     card = new_card(recipe, maps, parts)
     initial = None if recipe.training.initial is None else Path(recipe.training.initial)
     if initial is not None:
-        card = _scaled_as(card, initial)
+        card = scaled_as(card, initial)
 
     # Networks: two to train, one in float32 that carries the averaged weights.
     from higan.adversarial.objectives import objective
@@ -171,7 +170,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
 
     # Batches, validation maps, trackers, and the state to start from.
     batches = Batches(
-        _unit_flux(maps, recipe),
+        unit_flux(maps, recipe),
         rows,
         [(item.field, s) for item, s in zip(card.inputs, averaged.inputs, strict=True)],
         [(item.field, s) for item, s in zip(card.outputs, averaged.outputs, strict=True)],
@@ -184,7 +183,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
         realisations=step_config.realisations,
         crop=recipe.training.crop,
         context=recipe.training.context,
-        flux=_flux(maps, recipe) if recipe.observation.noise else None,
+        flux=flux_of(maps, recipe) if recipe.observation.noise else None,
         share=(workers.rank, workers.count),
     )
     monitor = Monitor(maps, parts.validation, recipe.validation.maps_per_simulation, averaged, recipe.seed)
@@ -196,9 +195,9 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
     state = step_function.initial_state()
     first, best, hours = 0, math.inf, 0.0
     if workers.first and resume and (run / STATE).exists():
-        state, first, best, hours = _load_state(run / STATE, state, step_function.backend)
+        state, first, best, hours = load_state(run / STATE, state, step_function.backend)
     elif workers.first and initial is not None:
-        state = _initial_weights(initial / STATE, state, step_function.backend)
+        state = initial_weights(initial / STATE, state, step_function.backend)
     size = recipe.training.batch_size
     last = math.ceil(recipe.training.maps / size)
     tick = max(1, recipe.training.tick_maps // size)
@@ -236,12 +235,12 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
                 continue
             if not due:
                 hours_now = hours + (time.monotonic() - began) / 3600
-                _save_state(run / STATE, state, step + 1, best, hours_now, step_function.backend)
+                save_state(run / STATE, state, step + 1, best, hours_now, step_function.backend)
                 raise _stopped(run, seen)
             speed = len(losses) * size / (time.monotonic() - ticked)
             losses = []
             average = step_function.backend.to_host(state["average"])
-            _check_finite({"average": average}, step + 1)
+            check_finite({"average": average}, step + 1)
             for variable, value in zip(averaged.model.trainable_variables, average, strict=True):
                 variable.assign(value)
             result = monitor()
@@ -259,7 +258,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
                     }
                 )
                 save_checkpoint(run / "checkpoint", kept, dict(weights_of(generator, average)), overwrite=True)
-            _save_state(run / STATE, state, step + 1, best, hours_now, step_function.backend)
+            save_state(run / STATE, state, step + 1, best, hours_now, step_function.backend)
             error = f"|R-1| {result.scalars['mean_abs_R_minus_1']:.3f}"
             if stopped and step + 1 != last:
                 raise _stopped(run, seen)
@@ -270,178 +269,6 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
         _finish(run, recipe, maps, rows, trackers)
     workers.wait()
     return run / "checkpoint"
-
-
-def open_maps(recipe: Recipe) -> MapSet:
-    """The recipe's map set; simulated first where the recipe says how and the file is not there."""
-    from higan.sources import open_source
-
-    source, how = recipe.data.source, recipe.data.simulate
-    if how is not None and isinstance(source, str) and not Path(source).exists():
-        from higan.cuts import slabs
-        from higan.simulators import simulate
-
-        simulator, thickness, options = _simulation(how)
-        target = Path(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        boxes = target if thickness is None else target.with_name(f"{target.stem}-boxes{target.suffix}")
-        if not boxes.exists():
-            simulate(simulator, output=boxes, **options)
-        if thickness is not None:
-            slabs(MapSet.open(boxes), target, thickness)
-    return open_source(source)
-
-
-class _Simulate(BaseModel):
-    """The recipe's table [data.simulate]; what is not named here is a setting of the simulator."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    simulator: str
-    set: str = "lh"
-    simulations: int | list[int] | None = None
-    processes: int = 1
-    seed: int | None = None
-    thickness_cells: int | None = None
-
-
-def _simulation(table: dict[str, Any]) -> tuple[Simulator, int | None, dict[str, Any]]:
-    """The simulator, the thickness of slabs and the arguments of `simulate` that [data.simulate] asks for."""
-    from higan.simulators import simulator
-
-    try:
-        asked = _Simulate.model_validate(table)
-        made = simulator(asked.simulator, **(asked.model_extra or {}))
-        made = TypeAdapter(type(made)).validate_python(dataclasses.asdict(made))
-    except ValidationError as error:
-        detail = error.errors()[0]
-        name, received = detail["loc"][0], "" if detail["type"] == "missing" else f", received {detail['input']!r}"
-        raise RecipeError(f"[data.simulate] {name}: {detail['msg']}{received}. Mend it in the recipe.") from error
-    arguments = asked.model_dump(include={"set", "simulations", "processes", "seed"}, exclude_unset=True)
-    return made, asked.thickness_cells, arguments
-
-
-def select_parameters(maps: MapSet, recipe: Recipe) -> MapSet:
-    """`maps` with the recipe's parameters alone, in its order; RecipeError if one is missing or unbounded."""
-    names = maps.parameter_names if recipe.data.parameters is None else recipe.data.parameters
-    for name in names:
-        if name not in maps.parameter_names:
-            raise RecipeError(f"{maps.name} has no parameter {name!r}: it has {', '.join(maps.parameter_names)}.")
-    columns = [maps.parameter_names.index(name) for name in names]
-    info = [maps.parameter_info[i] for i in columns]
-    for i, p in zip(columns, info, strict=True):
-        if not (np.isfinite(p.lower) and np.isfinite(p.upper) and p.lower < p.upper):
-            raise RecipeError(
-                f"{maps.name}: parameter {p.name} has the range [{p.lower:g}, {p.upper:g}] where a finite, "
-                "non-empty one is needed to scale it. Give the map set its bounds."
-            )
-        if maps.parameters[:, i].min() < p.lower or maps.parameters[:, i].max() > p.upper:
-            raise RecipeError(f"{maps.name}: parameter {p.name} leaves its own range [{p.lower:g}, {p.upper:g}].")
-    return maps.with_parameters(
-        maps.parameters[:, columns], [Parameter(p.name, p.units, p.lower, p.upper) for p in info]
-    )
-
-
-def _unit_flux(maps: MapSet, recipe: Recipe) -> MapSet:
-    """`maps` as the networks see them: outputs of unit flux where a parameter is their magnitude."""
-    if recipe.data.magnitude is None:
-        return maps
-    fluxes = _flux(maps, recipe)[maps.simulation]
-    outputs = {
-        name: dataclasses.replace(maps.field(name), array=UnitFlux(maps.field(name).array, fluxes))
-        for name in recipe.data.outputs
-    }
-    return maps.with_fields({**maps.fields, **outputs})
-
-
-def _flux(maps: MapSet, recipe: Recipe) -> np.ndarray:
-    """What the maps of each simulation are divided by for the networks; 1 where no parameter is their magnitude."""
-    name = recipe.data.magnitude
-    if name is None:
-        return np.ones(maps.n_sim)
-    if name not in maps.parameter_names:
-        raise RecipeError(
-            f"data.magnitude is {name!r}, but the networks see the parameters "
-            f"{', '.join(maps.parameter_names) or 'none'}. Name one of these, or leave it out."
-        )
-    return flux(maps.parameters[:, maps.parameter_names.index(name)])
-
-
-def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
-    """The card of a training that begins: everything but metrics and weights."""
-    from higan.painting.painter import receptive_radius
-
-    rows = maps.rows_of(parts.train)
-
-    shown = _unit_flux(maps, recipe)
-
-    def field_card(name: str) -> FieldCard:
-        config = recipe.scaling.get(name)
-        options = {"name": "linear"} if config is None else config.model_dump(exclude_none=True)
-        fitted = scaling.fit(options.pop("name"), shown.batches(name, rows), **options)
-        field = maps.field(name)
-        if len(field.shape) != maps.geometry.ndim:
-            raise MapSetError(
-                f"{maps.name}: field {name!r} has maps of shape {field.shape}, but a network takes "
-                f"{maps.geometry.ndim} dimensions. Give each channel as a field of its own."
-            )
-        return FieldCard(field=name, units=field.units, long_name=field.long_name, scaling=fitted.to_dict())
-
-    geometry = maps.geometry
-    seeds = maps.extra.get("seeds")
-    return Card(
-        name=recipe.name,
-        version=recipe.version,
-        description=recipe.card.description,
-        network=recipe.generator,
-        ndim=geometry.ndim,
-        stride=recipe.generator.stride,
-        receptive_radius=receptive_radius(recipe.generator, bool(recipe.data.inputs)),
-        inputs=[field_card(name) for name in recipe.data.inputs],
-        outputs=[field_card(name) for name in recipe.data.outputs],
-        parameters=[
-            ParameterCard(name=p.name, units=p.units, lower=p.lower, upper=p.upper) for p in maps.parameter_info
-        ],
-        cell_size=maps.cell_size,
-        length_units=geometry.length_units,
-        thickness=geometry.thickness,
-        redshift=geometry.redshift,
-        geometry=geometry.kind,
-        shape=list(maps.shape[: geometry.ndim]),
-        magnitude=recipe.data.magnitude or "",
-        periodic=geometry.periodic,
-        training={
-            "simulator": maps.simulator,
-            "simulator_version": maps.simulator_version,
-            "simulations": len(parts.train),
-            "maps": len(rows),
-            "seeds": [] if seeds is None else [int(s) for s in seeds[parts.train]],
-            "sha256": maps.content_sha256(),
-        },
-        recipe=recipe.model_dump(mode="json"),
-        objective=recipe.objective.name,
-        versions=library_versions(),
-        licence=recipe.card.licence,
-        citation=recipe.card.citation,
-    )
-
-
-def _scaled_as(card: Card, initial: Path) -> Card:
-    """`card` with the scalings of the run whose networks it starts from: its weights are of fields scaled so."""
-    before = load_card(initial / "checkpoint")
-
-    def seen(card: Card) -> dict[str, Any]:
-        names = {kind: [item.field for item in getattr(card, kind)] for kind in ("inputs", "outputs")}
-        return {"network": card.network, **names, "parameters": card.parameters, "magnitude": card.magnitude}
-
-    now, then = seen(card), seen(before)
-    for what, value in now.items():
-        if value != then[what]:
-            raise RecipeError(
-                f"training.initial, {initial}, was trained with other {what} than this recipe asks for. Give a run "
-                "with the same, or leave training.initial out."
-            )
-    return card.model_copy(update={"inputs": before.inputs, "outputs": before.outputs})
 
 
 def _check(run: Path, recipe: Recipe, resume: bool) -> None:
@@ -470,24 +297,6 @@ def _what_is_trained(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude={"tracking": True, "training": {"accumulate", "xla"}})
 
 
-def _check_geometry(maps: MapSet, recipe: Recipe) -> None:
-    """Refuse a telescope for maps that it cannot be pointed at, and whole maps whose sides do not touch."""
-    if maps.geometry.kind == "healpix":
-        raise MapSetError(
-            f"{maps.name} holds maps of the sky, which a generator can paint but not yet be trained on. Give flat maps."
-        )
-    if not (maps.geometry.periodic or recipe.training.crop or recipe.generator.centred):
-        raise RecipeError(
-            f"{maps.name} holds maps that are not periodic, but networks join opposite sides of a whole map. Train on "
-            "crops of them, with training.crop and training.context."
-        )
-    if recipe.observation.psf and not of_pixels(maps):
-        raise RecipeError(
-            f"observation.psf is of pixels of {PIXEL} arcsec, but {maps.name} has cells of {maps.cell_size:g} "
-            f"{maps.geometry.length_units}. Leave it out."
-        )
-
-
 def _begin(run: Path, recipe: Recipe) -> None:
     """Make the run's folder, once nothing about recipe and maps is left to refuse."""
     try:
@@ -495,14 +304,6 @@ def _begin(run: Path, recipe: Recipe) -> None:
         (run / RECIPE).write_text(json.dumps(recipe.model_dump(mode="json"), indent=2) + "\n")
     except OSError as error:
         raise OutputError(f"{run} cannot be written ({error}). Choose another --output.") from error
-
-
-def _limit(parts: Split, simulations: int | None) -> Split:
-    if simulations is None:
-        return parts
-    if simulations > len(parts.train):
-        raise TrainingError(f"data.simulations is {simulations}, but there are {len(parts.train)} to train on.")
-    return Split(parts.train[:simulations], parts.validation, parts.test)
 
 
 def _rates(recipe: Recipe, step: int) -> tuple[float, float]:
@@ -559,57 +360,8 @@ def _shown(batches: Batches, step: int) -> str:
     return f"maps {maps} of simulations {simulations}"
 
 
-def _check_finite(groups: Mapping[str, Any], step: int) -> None:
-    """Refuse weights that the last update has made NaN or infinite, though the losses before it were not."""
-    for name in ("generator", "discriminator", "average"):
-        if not all(np.isfinite(array).all() for array in groups.get(name, ())):
-            raise TrainingError(f"weights ({name}) became NaN or infinite before step {step}. {KEPT}")
-
-
 def _stopped(run: Path, seen: int) -> StoppedError:
     return StoppedError(f"stopped by SIGTERM after {seen} maps; {run} goes on there when it is started again.")
-
-
-def _save_state(path: Path, state: Any, step: int, best: float, hours: float, backend: Any) -> None:
-    groups = backend.to_host(state)
-    _check_finite(groups, step)
-    arrays = {f"{name}/{i:04d}": array for name, values in groups.items() for i, array in enumerate(values)}
-    try:
-        replace_hdf5(path, arrays, {"step": step, "best": best, "hours": hours})
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror or error}). The last one is kept: make room, and start again."
-        ) from error
-
-
-def _load_state(path: Path, like: Any, backend: Any) -> tuple[Any, int, float, float]:
-    try:
-        with h5py.File(path, "r") as file:
-            state = {name: [file[f"{name}/{i:04d}"][()] for i in range(len(arrays))] for name, arrays in like.items()}
-            scalars = int(file.attrs["step"]), float(file.attrs["best"]), float(file.attrs["hours"])
-        for name, arrays in like.items():
-            if [w.shape for w in state[name]] != [w.shape for w in arrays]:
-                raise ValueError(f"{name} has other shapes")
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise TrainingError(f"{path} cannot be read ({error}): the state is damaged. Train anew.") from error
-    return backend.to_device(state), *scalars
-
-
-def _initial_weights(path: Path, state: Any, backend: Any) -> Any:
-    """`state` with the networks of another run's; the discriminator starts anew where that run had none."""
-    new = backend.to_host(state)
-    try:
-        with h5py.File(path, "r") as file:
-            for name in ("generator", "discriminator"):
-                if name in file and name in new:
-                    new[name] = [file[f"{name}/{i:04d}"][()] for i in range(len(new[name]))]
-    except (OSError, KeyError) as error:
-        raise TrainingError(f"{path} cannot be read ({error}). Set training.initial to a run's folder.") from error
-    if [w.shape for name in sorted(new) for w in new[name]] != [
-        w.shape for name, arrays in sorted(state.items()) for w in arrays
-    ]:
-        raise TrainingError(f"{path} holds networks of other shapes. Take its [discriminator], too, into the recipe.")
-    return backend.to_device({**new, "average": new["generator"]})
 
 
 def _trackers(recipe: Recipe, run: Path, maps: int, resume: bool) -> Trackers:

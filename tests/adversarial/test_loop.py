@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from higan.adversarial import loop
+from higan.adversarial import loop, preparation
 from higan.adversarial.batches import Batches
 from higan.adversarial.monitor import Monitor
 from higan.checkpoint import load_card
@@ -49,7 +49,7 @@ def test_scalings_are_fitted_on_training_simulations_alone():
     bad = tiny.maps(fields={name: Field(array, maps.fields[name].units) for name, array in values.items()})
     parts = split(bad)
     assert parts.train.tolist() == [0, 1, 2, 3, 4, 5]
-    card = loop.new_card(tiny.recipe(), bad, parts)
+    card = preparation.new_card(tiny.recipe(), bad, parts)
     for item in card.inputs + card.outputs:
         training = values[item.field][:24].astype(np.float64)
         np.testing.assert_allclose(item.scaling["shift"], training.mean(), rtol=1e-9)
@@ -58,7 +58,9 @@ def test_scalings_are_fitted_on_training_simulations_alone():
 
 def test_card_of_a_new_training():
     maps = tiny.maps()
-    card = loop.new_card(tiny.recipe(scaling={"density": {"name": "asinh", "softening": 0.5}}), maps, split(maps))
+    card = preparation.new_card(
+        tiny.recipe(scaling={"density": {"name": "asinh", "softening": 0.5}}), maps, split(maps)
+    )
     assert card.inputs[0].scaling["name"] == "asinh" and card.inputs[0].scaling["softening"] == 0.5
     assert card.outputs[0].scaling["lower"] == 0.0 and card.outputs[0].units == "mK"
     assert [(p.name, p.units, p.lower, p.upper) for p in card.parameters] == [
@@ -73,12 +75,12 @@ def test_card_of_a_new_training():
 
 def test_some_of_the_parameters_in_another_order():
     maps = tiny.maps()
-    chosen = loop.select_parameters(maps, tiny.recipe(data={"parameters": ["T_MEAN"]}))
+    chosen = preparation.select_parameters(maps, tiny.recipe(data={"parameters": ["T_MEAN"]}))
     assert chosen.parameter_names == ["T_MEAN"]
     np.testing.assert_array_equal(chosen.parameters[:, 0], maps.parameters[:, 1])
-    swapped = loop.select_parameters(maps, tiny.recipe(data={"parameters": ["T_MEAN", "BIAS"]}))
+    swapped = preparation.select_parameters(maps, tiny.recipe(data={"parameters": ["T_MEAN", "BIAS"]}))
     np.testing.assert_array_equal(swapped.parameters, maps.parameters[:, ::-1])
-    assert loop.select_parameters(maps, tiny.recipe(data={"parameters": []})).parameters.shape == (8, 0)
+    assert preparation.select_parameters(maps, tiny.recipe(data={"parameters": []})).parameters.shape == (8, 0)
 
 
 @pytest.mark.parametrize(
@@ -91,15 +93,15 @@ def test_some_of_the_parameters_in_another_order():
 )
 def test_parameters_without_a_range(info, message):
     with pytest.raises(RecipeError) as caught:
-        loop.select_parameters(tiny.maps(parameter_info=info), tiny.recipe())
+        preparation.select_parameters(tiny.maps(parameter_info=info), tiny.recipe())
     assert message in str(caught.value)
 
 
 def test_fewer_training_simulations():
     parts = Split(np.arange(6), np.array([6]), np.array([7]))
-    assert loop._limit(parts, 2).train.tolist() == [0, 1] and loop._limit(parts, 2).test.tolist() == [7]
+    assert preparation.limit(parts, 2).train.tolist() == [0, 1] and preparation.limit(parts, 2).test.tolist() == [7]
     with pytest.raises(TrainingError, match=r"data\.simulations is 9, but there are 6"):
-        loop._limit(parts, 9)
+        preparation.limit(parts, 9)
 
 
 def test_learning_rates():
@@ -170,13 +172,13 @@ def test_half_life_of_the_average():
 )
 def test_what_cannot_be_simulated(tmp_path, table, message):
     with pytest.raises(RecipeError) as caught:
-        loop.open_maps(tiny.recipe(data={"source": str(tmp_path / "data" / "maps.h5"), "simulate": table}))
+        preparation.open_maps(tiny.recipe(data={"source": str(tmp_path / "data" / "maps.h5"), "simulate": table}))
     assert message in str(caught.value) and "\n" not in str(caught.value) and not list(tmp_path.iterdir())
 
 
 def test_simulate_table():
     table = {"simulator": "21cmfast", "simulations": [0, 3], "processes": 2, "box_size": 64, "thickness_cells": 4}
-    simulator, thickness, arguments = loop._simulation(table)
+    simulator, thickness, arguments = preparation.simulation_of(table)
     assert simulator == TwentyOneCmFast(box_size=64.0) and thickness == 4
     assert arguments == {"simulations": [0, 3], "processes": 2}
 
@@ -186,14 +188,14 @@ def test_a_full_disc_keeps_the_last_state(tmp_path):
     code = """
 from pathlib import Path
 import numpy as np
-from higan.adversarial.loop import _save_state
+from higan.adversarial.state import save_state
 from higan.errors import OutputError
 class Backend:
     to_host = staticmethod(lambda state: state)
 path = Path(sys.argv[1])
-_save_state(path, {"generator": [np.ones(4)]}, 1, 0.5, 0.1, Backend)
+save_state(path, {"generator": [np.ones(4)]}, 1, 0.5, 0.1, Backend)
 try:
-    _save_state(path, {"generator": [np.random.default_rng(0).normal(size=(99, 99))]}, 2, 0.5, 0.1, Backend)
+    save_state(path, {"generator": [np.random.default_rng(0).normal(size=(99, 99))]}, 2, 0.5, 0.1, Backend)
 except OutputError as error:
     print(error)
 """
@@ -303,9 +305,9 @@ def test_a_discriminator_that_is_not_finite_is_not_kept(tmp_path):
         to_host = staticmethod(lambda state: state)
 
     good, path = {"generator": [np.ones(4)], "discriminator": [np.ones(2)]}, tmp_path / "state.h5"
-    loop._save_state(path, good, 1, 0.5, 0.1, Backend)
+    loop.save_state(path, good, 1, 0.5, 0.1, Backend)
     with pytest.raises(TrainingError, match=r"weights \(discriminator\) became NaN or infinite before step 2"):
-        loop._save_state(path, {**good, "discriminator": [np.array([1, np.inf])]}, 2, 0.5, 0.1, Backend)
+        loop.save_state(path, {**good, "discriminator": [np.array([1, np.inf])]}, 2, 0.5, 0.1, Backend)
     with h5py.File(path) as file:
         assert file.attrs["step"] == 1
     assert list(tmp_path.iterdir()) == [path]
@@ -511,14 +513,14 @@ def test_a_discriminator_that_sees_stamps_as_a_telescope_does(tmp_path):
 def test_stamps_are_seen_in_unit_flux():
     """All of one profile: they are alike then, and so the scaling's constants are those of the profile."""
     maps = stamps()
-    card = loop.new_card(stamp_recipe(scaling={"name": "linear"}), maps, split(maps))
+    card = preparation.new_card(stamp_recipe(scaling={"name": "linear"}), maps, split(maps))
     assert card.magnitude == "mag_auto"
     y, x = np.indices((16, 16)) - 7.5
     profile = np.exp(-(x**2 + y**2) / 8)
     assert card.outputs[0].scaling["shift"] == pytest.approx(1 / 256, rel=1e-5)
     assert card.outputs[0].scaling["scale"] == pytest.approx((profile / profile.sum()).std(), rel=1e-5)
     with pytest.raises(RecipeError, match=r"data.magnitude is 'mag', but the networks see the parameters mag_auto\."):
-        loop.new_card(stamp_recipe("mag"), maps, split(maps))
+        preparation.new_card(stamp_recipe("mag"), maps, split(maps))
 
 
 def test_training_on_stamps(tmp_path):

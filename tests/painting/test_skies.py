@@ -174,8 +174,8 @@ def test_only_checkpoints_with_an_input_paint_a_sky(tmp_path):
 
 
 def test_training_on_a_sky_is_refused(tmp_path):
-    from higan.adversarial.loop import _check_geometry
+    from higan.adversarial.preparation import check_geometry
 
     shell = healpix(write(tmp_path / "shell.fits", density()), ["density"])
     with pytest.raises(MapSetError, match="not yet be trained on"):
-        _check_geometry(shell, tiny.recipe())
+        check_geometry(shell, tiny.recipe())

@@ -1,0 +1,219 @@
+"""From a recipe to what is trained on: maps, their parameters and split, scalings fitted on them, and the card."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from higan import scaling
+from higan.checkpoint import Card, FieldCard, ParameterCard, library_versions, load_card
+from higan.errors import MapSetError, RecipeError, TrainingError
+from higan.mapset import MapSet, Parameter
+from higan.photometry import PIXEL, UnitFlux, flux, of_pixels
+from higan.recipe import Recipe
+from higan.split import Split
+
+if TYPE_CHECKING:
+    from higan.simulators.running import Simulator
+
+
+def open_maps(recipe: Recipe) -> MapSet:
+    """The recipe's map set; simulated first where the recipe says how and the file is not there."""
+    from higan.sources import open_source
+
+    source, how = recipe.data.source, recipe.data.simulate
+    if how is not None and isinstance(source, str) and not Path(source).exists():
+        from higan.cuts import slabs
+        from higan.simulators import simulate
+
+        simulator, thickness, options = simulation_of(how)
+        target = Path(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        boxes = target if thickness is None else target.with_name(f"{target.stem}-boxes{target.suffix}")
+        if not boxes.exists():
+            simulate(simulator, output=boxes, **options)
+        if thickness is not None:
+            slabs(MapSet.open(boxes), target, thickness)
+    return open_source(source)
+
+
+class _Simulate(BaseModel):
+    """The recipe's table [data.simulate]; what is not named here is a setting of the simulator."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    simulator: str
+    set: str = "lh"
+    simulations: int | list[int] | None = None
+    processes: int = 1
+    seed: int | None = None
+    thickness_cells: int | None = None
+
+
+def simulation_of(table: dict[str, Any]) -> tuple[Simulator, int | None, dict[str, Any]]:
+    """The simulator, the thickness of slabs and the arguments of `simulate` that [data.simulate] asks for."""
+    from higan.simulators import simulator
+
+    try:
+        asked = _Simulate.model_validate(table)
+        made = simulator(asked.simulator, **(asked.model_extra or {}))
+        made = TypeAdapter(type(made)).validate_python(dataclasses.asdict(made))
+    except ValidationError as error:
+        detail = error.errors()[0]
+        name, received = detail["loc"][0], "" if detail["type"] == "missing" else f", received {detail['input']!r}"
+        raise RecipeError(f"[data.simulate] {name}: {detail['msg']}{received}. Mend it in the recipe.") from error
+    arguments = asked.model_dump(include={"set", "simulations", "processes", "seed"}, exclude_unset=True)
+    return made, asked.thickness_cells, arguments
+
+
+def select_parameters(maps: MapSet, recipe: Recipe) -> MapSet:
+    """`maps` with the recipe's parameters alone, in its order; RecipeError if one is missing or unbounded."""
+    names = maps.parameter_names if recipe.data.parameters is None else recipe.data.parameters
+    for name in names:
+        if name not in maps.parameter_names:
+            raise RecipeError(f"{maps.name} has no parameter {name!r}: it has {', '.join(maps.parameter_names)}.")
+    columns = [maps.parameter_names.index(name) for name in names]
+    info = [maps.parameter_info[i] for i in columns]
+    for i, p in zip(columns, info, strict=True):
+        if not (np.isfinite(p.lower) and np.isfinite(p.upper) and p.lower < p.upper):
+            raise RecipeError(
+                f"{maps.name}: parameter {p.name} has the range [{p.lower:g}, {p.upper:g}] where a finite, "
+                "non-empty one is needed to scale it. Give the map set its bounds."
+            )
+        if maps.parameters[:, i].min() < p.lower or maps.parameters[:, i].max() > p.upper:
+            raise RecipeError(f"{maps.name}: parameter {p.name} leaves its own range [{p.lower:g}, {p.upper:g}].")
+    return maps.with_parameters(
+        maps.parameters[:, columns], [Parameter(p.name, p.units, p.lower, p.upper) for p in info]
+    )
+
+
+def check_geometry(maps: MapSet, recipe: Recipe) -> None:
+    """Refuse a telescope for maps that it cannot be pointed at, and whole maps whose sides do not touch."""
+    if maps.geometry.kind == "healpix":
+        raise MapSetError(
+            f"{maps.name} holds maps of the sky, which a generator can paint but not yet be trained on. Give flat maps."
+        )
+    if not (maps.geometry.periodic or recipe.training.crop or recipe.generator.centred):
+        raise RecipeError(
+            f"{maps.name} holds maps that are not periodic, but networks join opposite sides of a whole map. Train on "
+            "crops of them, with training.crop and training.context."
+        )
+    if recipe.observation.psf and not of_pixels(maps):
+        raise RecipeError(
+            f"observation.psf is of pixels of {PIXEL} arcsec, but {maps.name} has cells of {maps.cell_size:g} "
+            f"{maps.geometry.length_units}. Leave it out."
+        )
+
+
+def unit_flux(maps: MapSet, recipe: Recipe) -> MapSet:
+    """`maps` as the networks see them: outputs of unit flux where a parameter is their magnitude."""
+    if recipe.data.magnitude is None:
+        return maps
+    fluxes = flux_of(maps, recipe)[maps.simulation]
+    outputs = {
+        name: dataclasses.replace(maps.field(name), array=UnitFlux(maps.field(name).array, fluxes))
+        for name in recipe.data.outputs
+    }
+    return maps.with_fields({**maps.fields, **outputs})
+
+
+def flux_of(maps: MapSet, recipe: Recipe) -> np.ndarray:
+    """What the maps of each simulation are divided by for the networks; 1 where no parameter is their magnitude."""
+    name = recipe.data.magnitude
+    if name is None:
+        return np.ones(maps.n_sim)
+    if name not in maps.parameter_names:
+        raise RecipeError(
+            f"data.magnitude is {name!r}, but the networks see the parameters "
+            f"{', '.join(maps.parameter_names) or 'none'}. Name one of these, or leave it out."
+        )
+    return flux(maps.parameters[:, maps.parameter_names.index(name)])
+
+
+def limit(parts: Split, simulations: int | None) -> Split:
+    if simulations is None:
+        return parts
+    if simulations > len(parts.train):
+        raise TrainingError(f"data.simulations is {simulations}, but there are {len(parts.train)} to train on.")
+    return Split(parts.train[:simulations], parts.validation, parts.test)
+
+
+def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
+    """The card of a training that begins: everything but metrics and weights."""
+    from higan.painting.painter import receptive_radius
+
+    rows = maps.rows_of(parts.train)
+
+    shown = unit_flux(maps, recipe)
+
+    def field_card(name: str) -> FieldCard:
+        config = recipe.scaling.get(name)
+        options = {"name": "linear"} if config is None else config.model_dump(exclude_none=True)
+        fitted = scaling.fit(options.pop("name"), shown.batches(name, rows), **options)
+        field = maps.field(name)
+        if len(field.shape) != maps.geometry.ndim:
+            raise MapSetError(
+                f"{maps.name}: field {name!r} has maps of shape {field.shape}, but a network takes "
+                f"{maps.geometry.ndim} dimensions. Give each channel as a field of its own."
+            )
+        return FieldCard(field=name, units=field.units, long_name=field.long_name, scaling=fitted.to_dict())
+
+    geometry = maps.geometry
+    seeds = maps.extra.get("seeds")
+    return Card(
+        name=recipe.name,
+        version=recipe.version,
+        description=recipe.card.description,
+        network=recipe.generator,
+        ndim=geometry.ndim,
+        stride=recipe.generator.stride,
+        receptive_radius=receptive_radius(recipe.generator, bool(recipe.data.inputs)),
+        inputs=[field_card(name) for name in recipe.data.inputs],
+        outputs=[field_card(name) for name in recipe.data.outputs],
+        parameters=[
+            ParameterCard(name=p.name, units=p.units, lower=p.lower, upper=p.upper) for p in maps.parameter_info
+        ],
+        cell_size=maps.cell_size,
+        length_units=geometry.length_units,
+        thickness=geometry.thickness,
+        redshift=geometry.redshift,
+        geometry=geometry.kind,
+        shape=list(maps.shape[: geometry.ndim]),
+        magnitude=recipe.data.magnitude or "",
+        periodic=geometry.periodic,
+        training={
+            "simulator": maps.simulator,
+            "simulator_version": maps.simulator_version,
+            "simulations": len(parts.train),
+            "maps": len(rows),
+            "seeds": [] if seeds is None else [int(s) for s in seeds[parts.train]],
+            "sha256": maps.content_sha256(),
+        },
+        recipe=recipe.model_dump(mode="json"),
+        objective=recipe.objective.name,
+        versions=library_versions(),
+        licence=recipe.card.licence,
+        citation=recipe.card.citation,
+    )
+
+
+def scaled_as(card: Card, initial: Path) -> Card:
+    """`card` with the scalings of the run whose networks it starts from: its weights are of fields scaled so."""
+    before = load_card(initial / "checkpoint")
+
+    def seen(card: Card) -> dict[str, Any]:
+        names = {kind: [item.field for item in getattr(card, kind)] for kind in ("inputs", "outputs")}
+        return {"network": card.network, **names, "parameters": card.parameters, "magnitude": card.magnitude}
+
+    now, then = seen(card), seen(before)
+    for what, value in now.items():
+        if value != then[what]:
+            raise RecipeError(
+                f"training.initial, {initial}, was trained with other {what} than this recipe asks for. Give a run "
+                "with the same, or leave training.initial out."
+            )
+    return card.model_copy(update={"inputs": before.inputs, "outputs": before.outputs})

@@ -1,0 +1,64 @@
+"""What a training goes on from: weights, moments and averages in one file, whole or as it was before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from higan.checkpoint import replace_hdf5
+from higan.errors import OutputError, TrainingError
+
+KEPT = "The last good state and checkpoint are kept: lower the learning rate or raise the penalties, and train anew."
+
+
+def save_state(path: Path, state: Any, step: int, best: float, hours: float, backend: Any) -> None:
+    groups = backend.to_host(state)
+    check_finite(groups, step)
+    arrays = {f"{name}/{i:04d}": array for name, values in groups.items() for i, array in enumerate(values)}
+    try:
+        replace_hdf5(path, arrays, {"step": step, "best": best, "hours": hours})
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror or error}). The last one is kept: make room, and start again."
+        ) from error
+
+
+def load_state(path: Path, like: Any, backend: Any) -> tuple[Any, int, float, float]:
+    try:
+        with h5py.File(path, "r") as file:
+            state = {name: [file[f"{name}/{i:04d}"][()] for i in range(len(arrays))] for name, arrays in like.items()}
+            scalars = int(file.attrs["step"]), float(file.attrs["best"]), float(file.attrs["hours"])
+        for name, arrays in like.items():
+            if [w.shape for w in state[name]] != [w.shape for w in arrays]:
+                raise ValueError(f"{name} has other shapes")
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        raise TrainingError(f"{path} cannot be read ({error}): the state is damaged. Train anew.") from error
+    return backend.to_device(state), *scalars
+
+
+def initial_weights(path: Path, state: Any, backend: Any) -> Any:
+    """`state` with the networks of another run's; the discriminator starts anew where that run had none."""
+    new = backend.to_host(state)
+    try:
+        with h5py.File(path, "r") as file:
+            for name in ("generator", "discriminator"):
+                if name in file and name in new:
+                    new[name] = [file[f"{name}/{i:04d}"][()] for i in range(len(new[name]))]
+    except (OSError, KeyError) as error:
+        raise TrainingError(f"{path} cannot be read ({error}). Set training.initial to a run's folder.") from error
+    if [w.shape for name in sorted(new) for w in new[name]] != [
+        w.shape for name, arrays in sorted(state.items()) for w in arrays
+    ]:
+        raise TrainingError(f"{path} holds networks of other shapes. Take its [discriminator], too, into the recipe.")
+    return backend.to_device({**new, "average": new["generator"]})
+
+
+def check_finite(groups: Mapping[str, Any], step: int) -> None:
+    """Refuse weights that the last update has made NaN or infinite, though the losses before it were not."""
+    for name in ("generator", "discriminator", "average"):
+        if not all(np.isfinite(array).all() for array in groups.get(name, ())):
+            raise TrainingError(f"weights ({name}) became NaN or infinite before step {step}. {KEPT}")
