@@ -11,13 +11,15 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from higan.checkpoint import Card
 from higan.errors import ParameterError
-from higan.painting.painter import Painter
+
+if TYPE_CHECKING:
+    from higan.painting.painter import Painter
 
 # A map of more cells is painted in tiles where that helps: the features take about 1 kB a cell.
 LARGEST_WHOLE = 1 << 20

@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,8 +26,10 @@ from higan.errors import MapSetError, ParameterError
 from higan.mapset import UNSEEN, MapSet
 from higan.noise import noise_of_cells
 from higan.painting.faces import FACES, cells, from_faces, has_quadrant, pixel_angle, regrid, side_of, to_faces
-from higan.painting.painter import Painter
 from higan.painting.regions import LARGEST_WHOLE, check_count
+
+if TYPE_CHECKING:
+    from higan.painting.painter import Painter
 
 BLEND = 4  # cells on either side of a face's border over which two faces are blended
 ARCMIN = math.pi / 10800

@@ -118,7 +118,7 @@ def test_files(folder):
     names = {path.name for path in folder.iterdir()}
     figures = {"maps.png", "comparison.png", "power_spectrum.png", "correlation.png", "one_point.png", "mean.png"}
     figures |= {f"{name}.png" for name in ("bispectrum", "minkowski", "extrema", "voids", "scattering", "calibration")}
-    figures |= {"covariance.png"}
+    figures |= {"covariance.png", "isotropy.png"}
     assert names == {"report.html", "metrics.json"} | figures
     for name in figures:
         data = (folder / name).read_bytes()
