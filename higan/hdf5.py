@@ -102,14 +102,14 @@ class Rows:
         if self.dtype.kind == "O" or not self.shape:
             raise ValueError(f"{path!r} is no array of numbers")
         _check_size(self._data, self.dtype.itemsize * math.prod(self.shape[1:]), path)
-        self._size = os.path.getsize(group.file.filename)
+        self._size = _size_on_disc(self._data)
         self._unseen: dict[int, list[tuple[int, ...]]] = {}
         for place in _large_chunks(self._data, path):
             self._unseen.setdefault(place[0] // self._data.chunks[0], []).append(place)
 
     def __getitem__(self, index: Any) -> np.ndarray:
         # HDF5 reads zeros where a file has ended since it was opened.
-        if os.path.getsize(self._data.file.filename) < self._size:
+        if _size_on_disc(self._data) < self._size:
             raise OSError("the file has become shorter")
         if self._unseen:
             rows = np.arange(self.shape[0])[index[0] if isinstance(index, tuple) else index]
@@ -126,6 +126,11 @@ def names(group: h5py.Group, path: str) -> list[str]:
     if not isinstance(item, h5py.Group):
         raise ValueError(f"{path!r} is no group")
     return list(item)
+
+
+def _size_on_disc(data: h5py.Dataset) -> int:
+    """Bytes of the open file, wherever it has been moved to since."""
+    return os.fstat(data.file.id.get_vfd_handle()).st_size
 
 
 def _item(group: h5py.Group, path: str) -> Any:

@@ -33,7 +33,7 @@ class Isotropy(Summary):
     Kazin, Sanchez & Blanton 2012, MNRAS 419, 3223, section 2 (wedges, about the line of sight).
     """
 
-    order = 12
+    order = 16
     numbers = {
         "axis_error": Number(
             "power along axes",

@@ -263,7 +263,7 @@ def test_without_galsim(galaxies, monkeypatch):
 def test_compared_and_drawn(galaxies, monkeypatch, tmp_path):
     geometry = Geometry(kind="image", ndim=2, periodic=False, cell_size=0.03, cell_size_units="arcsec")
     truth = MapSet({"image": Field(galaxies, "ct / s")}, np.zeros((12, 0)), [], np.arange(12), geometry)
-    monkeypatch.setattr(comparison, "statistics", lambda: [GalaxyShapes])
+    monkeypatch.setattr(comparison, "statistics", lambda kind: [GalaxyShapes])
     turned = Model(lambda rows: np.stack([np.roll(galaxies[rows], i, 0)[:, ::-1] for i in range(2)], axis=1), 2)
     found = comparison.compare(truth, {"turned": turned}, "image", resamples=10)
     assert found.setting.kind == "image"
