@@ -63,7 +63,6 @@ def paint_lazily(
         A chunk is a tile. Computing it raises a MapSetError where the fields are not finite.
     """
     dask, da = import_dask()
-    from dask._task_spec import Alias
     from dask.highlevelgraph import HighLevelGraph
 
     n, shape = len(rows), fields[0].shape[-painter.card.ndim :]
@@ -87,7 +86,7 @@ def paint_lazily(
                     *(shared, pieces, parameters[maps], part, seed, rows[maps], draw, start),
                     dask_key_name="-".join(map(str, ("paint", *key))),
                 )
-                layer[key] = Alias(key, painted.key)
+                layer[key] = painted.key
                 tasks.append(painted)
     chunks = (
         tuple(min(size, n - start) for start in range(0, n, size)),
