@@ -396,6 +396,24 @@ def check_output(path: Path, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes the name `path`, whole, when it is done; OutputError where it cannot be."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        with open(partial, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror or error}). Nothing was left behind: make room, or choose "
+            "another place."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def alone(folder: Path, path: Path) -> Iterator[None]:
     """Hold the folder that `path` is made in; OutputError while another process does."""
     try:

@@ -11,7 +11,7 @@ import numpy as np
 
 from higan.errors import OutputError
 from higan.mapset import MapSet
-from higan.mapset_writer import check_output
+from higan.mapset_writer import check_output, replacing
 
 # A cube is put together in memory.
 MAX_BYTES = 8 * 10**9
@@ -104,20 +104,8 @@ def write_cube(maps: MapSet, path: str | os.PathLike[str], *, overwrite: bool = 
         if value is not None:
             image.header[key] = (value, comment)
     parameters = parameter_table(maps, slice(None, None, draws))
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            fits.HDUList([image, parameters]).writeto(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror or error}). Nothing was left behind: make room, or choose "
-            "another place."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, open(partial, "wb") as file:
+        fits.HDUList([image, parameters]).writeto(file)
     return path
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from higan.errors import OutputError
 from higan.mapset import MapSet
-from higan.mapset_writer import check_output
+from higan.mapset_writer import check_output, replacing
 from higan.painting.fits_cube import ascii_text, fits_unit, parameter_table, provenance
 from higan.sources.healpix import keywords
 
@@ -68,8 +68,7 @@ def write_sky(maps: MapSet, path: str | os.PathLike[str], *, overwrite: bool = F
     single = len(maps) == 1
     names = [name if single else f"{name}_{i}" for name in maps.fields for i in range(len(maps))]
     units = [fits_unit(field.units) for field in maps.fields.values() for _ in range(len(maps))]
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         healpy.write_map(
             partial,
             [sky for name in maps.fields for sky in maps.read(name)],
@@ -83,14 +82,4 @@ def write_sky(maps: MapSet, path: str | os.PathLike[str], *, overwrite: bool = F
         )
         with fits.open(partial, mode="append") as file:
             file.append(parameter_table(maps, slice(None)))
-        with open(partial, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror or error}). Nothing was left behind: make room, or choose "
-            "another place."
-        ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     return path
