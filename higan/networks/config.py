@@ -28,6 +28,9 @@ class GeneratorConfig(BaseModel):
     centred : bool
         Maps have a middle, like stamps of single galaxies: the networks know where a cell lies. Such maps are painted
         whole, and shifting what goes in does not shift what comes out.
+    normalised : bool
+        Features have unit mean square before the last block of every scale, whatever flows past it from coarser ones:
+        in three dimensions that grows until what the block adds, and the noise in it, no longer counts.
     embedding : int
         Width of the embedding of the parameters.
     """
@@ -40,6 +43,7 @@ class GeneratorConfig(BaseModel):
     noise_channels: int = Field(default=4, ge=0, le=64)
     latent: int = Field(default=0, ge=0, le=4096)
     centred: bool = False
+    normalised: bool = False
     embedding: int = Field(default=64, ge=1, le=4096)
 
     def count_weights(self, ndim: int, n_inputs: int, n_outputs: int, n_parameters: int) -> int:

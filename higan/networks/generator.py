@@ -101,6 +101,8 @@ def build_generator(
         else:
             x = place(x, f"position{level}")
         x = convolution(x, width, f"merge{level}", gain=1.0, **options)
+        if config.normalised:
+            x = PixelNorm(name=f"merge{level}_norm", dtype=dtype)(x)
         x = _block(x, width, f"up{level}", embedding, noise[level], **options)
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)
     x = convolution(x, n_outputs, "head", seed=seed, gain=0.3, dtype="float32")

@@ -214,6 +214,20 @@ def test_positions():
             np.testing.assert_allclose(found[0, ..., 5 + i], np.exp(-squared / 2 / width**2), rtol=1e-5)
 
 
+@pytest.mark.parametrize("normalised", [False, True])
+def test_what_flows_past_a_block_may_drown_its_noise(normalised):
+    """With weights a thousand times larger before the last block its noise counts only if features are normalised."""
+    config, model = build(1, n_parameters=0, normalised=normalised)
+    (kernel,) = [v for v in model.variables if v.path == "merge0/kernel"]
+    values = arguments(config, [16], n=1, n_parameters=0)
+    other = [*values[:1], values[1] + 1, *values[2:]]
+    before = np.abs(call(model, other) - call(model, values)).std()
+    kernel.assign(1000 * backends.host(kernel))
+    after = np.abs(call(model, other) - call(model, values)).std()
+    assert before > 1e-3
+    assert (after > 0.5 * before) if normalised else (after < 0.02 * before)
+
+
 def test_there_is_no_random_layer_and_no_state():
     _, model = build()
     assert not model.non_trainable_variables
