@@ -40,6 +40,7 @@ from higan.errors import MapSetError
 FORMAT = "higan-maps"
 FORMAT_VERSION = 1
 UNSEEN = -1.6375e30  # HEALPix's mark of a masked pixel
+MASKED = 0.9 * UNSEEN  # pixels of at most this are masked
 SPLITS = ("train", "validation", "test")
 PER_SIMULATION = ("seeds", "split")
 PER_MAP = ("axis", "slab", "source_row", "realisation", "redshift", "thickness")

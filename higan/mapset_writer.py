@@ -384,9 +384,14 @@ def partial_path(path: Path) -> Path:
 
 
 def check_output(path: Path, overwrite: bool) -> None:
-    """Refuse an output that exists (unless `overwrite`) or whose folder cannot be written to."""
+    """Refuse an output that is a folder, exists (unless `overwrite`), or whose folder cannot be written to."""
     if path.is_dir():
         raise OutputError(f"{path} is a folder. Give the name of a file.")
+    check_place(path, overwrite)
+
+
+def check_place(path: Path, overwrite: bool) -> None:
+    """Refuse a place that is taken (unless `overwrite`) or whose folder cannot be written to."""
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
     if not path.parent.is_dir():

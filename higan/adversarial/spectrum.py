@@ -228,12 +228,7 @@ def _power(maps: Any, window: str | None, group: int, by_axis: bool) -> Any:
     squares = ops.sum(ops.reshape(squares, (n // group, group, c, modes)), axis=1)
     if not by_axis:
         return _binned(squares, shape)
-    return ops.concatenate([_binned(squares * share, shape) for share in _shares(tuple(shape))])
-
-
-@functools.lru_cache(maxsize=4)
-def _shares(shape: tuple[int, ...]) -> np.ndarray:
-    return axis_shares(shape).astype(np.float32)
+    return ops.concatenate([_binned(squares * share, shape) for share in axis_shares(shape).astype(np.float32)])
 
 
 def _transform(maps: Any, window: str | None) -> tuple[Any, Any]:

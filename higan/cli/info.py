@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from higan.mapset import UNSEEN
+from higan.mapset import MASKED
 
 if TYPE_CHECKING:
     from higan.mapset import Geometry, MapSet
@@ -119,7 +119,7 @@ def _range(mapset: MapSet, name: str, rows: np.ndarray) -> str:
         if not np.isfinite(values).all():
             return f"NaN or infinite values in map {row}"
         if mapset.geometry.kind == "healpix":
-            values = values[values > 0.9 * UNSEEN]
+            values = values[values > MASKED]
             if not values.size:
                 continue
         low, high = min(low, float(values.min())), max(high, float(values.max()))

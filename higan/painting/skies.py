@@ -16,7 +16,7 @@ from higan.mapset import MapSet
 from higan.mapset_writer import MapSetWriter, partial_path
 from higan.painting.faces import FACES
 from higan.painting.sphere import Sky, check_nside, default_nside, lattices
-from higan.painting.stream import digest_of, parameters_of, provenance_of
+from higan.painting.stream import digest_of, extra_of, parameters_of, provenance_of
 from higan.progress import progress
 
 if TYPE_CHECKING:
@@ -80,9 +80,6 @@ def paint_skies_to_file(
     theta = parameters_of(emulator, maps, allow_extrapolation)
     n = len(maps) * realisations
     row, draw = np.arange(n) // realisations, np.arange(n) % realisations
-    extra = {name: values for name, values in maps.extra.items() if name in ("seeds", "split")}
-    extra |= {name: maps.extra[name][row] for name in ("redshift", "thickness") if name in maps.extra}
-    extra |= {"source_row": row.astype(np.int32), "realisation": draw.astype(np.int32)}
     made_from = f"{digest_of(emulator, maps)} {sides}"
     attributes = provenance_of(emulator, seed, realisations, theta)
     with (
@@ -92,7 +89,7 @@ def paint_skies_to_file(
             {item.field: ((12 * nside**2,), item.units, item.long_name) for item in card.outputs},
             n,
             simulation=maps.simulation[row],
-            extra=extra,
+            extra=extra_of(maps, row, draw, ("redshift", "thickness")),
             attributes=attributes,
             geometry=dataclasses.replace(maps.geometry, ndim=1),
             overwrite=overwrite,

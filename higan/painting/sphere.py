@@ -23,7 +23,7 @@ import numpy as np
 
 from higan.checkpoint import Card
 from higan.errors import MapSetError, ParameterError
-from higan.mapset import UNSEEN, MapSet
+from higan.mapset import MASKED, UNSEEN, MapSet
 from higan.noise import noise_of_cells
 from higan.painting.faces import FACES, cells, from_faces, has_quadrant, pixel_angle, regrid, side_of, to_faces
 from higan.painting.regions import LARGEST_WHOLE, check_count
@@ -235,7 +235,7 @@ class Sky:
         self.reach = -(-self.blend // s) * s  # what of its neighbours is painted with a face
         # On a small sky there is no room for all of it.
         self.margin = min(-(-painter.card.receptive_radius // s) * s, (n - self.reach) // s * s)
-        masked = ~(np.isfinite(maps) & (maps > 0.9 * UNSEEN)).all(axis=1)
+        masked = ~(np.isfinite(maps) & (maps > MASKED)).all(axis=1)
         self.mask = to_faces(masked, ordering) if masked.any() else None
         if masked.all():
             raise MapSetError("All pixels of the sky are masked. Give a map with some that are not.")

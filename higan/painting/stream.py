@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import numpy as np
 
 import higan
 from higan.errors import ParameterError
-from higan.mapset import MapSet
+from higan.mapset import PER_SIMULATION, MapSet
 from higan.mapset_writer import MapSetWriter
 from higan.painting.cluster import connect, paint_on
 from higan.painting.lazy import paint_alone
@@ -124,16 +124,13 @@ def paint_to_file(
             n = len(row)
             attributes |= {**shard.attributes, "painted_from_sha256": made_from}
         work = [(start, number) for start in range(0, n, size) for number in tiles]
-        extra = {name: values for name, values in maps.extra.items() if name in ("seeds", "split")}
-        extra |= {name: maps.extra[name][row] for name in ("axis", "slab") if name in maps.extra}
-        extra |= {"source_row": row.astype(np.int32), "realisation": draw.astype(np.int32)}
         writer = MapSetWriter(
             path,
             like,
             {item.field: (shape, item.units, item.long_name) for item in card.outputs},
             n,
             simulation=maps.simulation[row],
-            extra=extra,
+            extra=extra_of(maps, row, draw, ("axis", "slab")),
             attributes=attributes,
             geometry=dataclasses.replace(maps.geometry, periodic=wrap),
             overwrite=overwrite,
@@ -193,6 +190,13 @@ def provenance_of(emulator: Emulator, seed: int, realisations: int, parameters: 
         "realisations": realisations,
         "extrapolated": emulator.extrapolates(parameters),
     }
+
+
+def extra_of(maps: MapSet, row: np.ndarray, draw: np.ndarray, own: Sequence[str]) -> dict[str, np.ndarray]:
+    """What painted maps take over: what is of simulations, `own` of single maps; and their row and realisation."""
+    extra = {name: values for name, values in maps.extra.items() if name in PER_SIMULATION}
+    extra |= {name: maps.extra[name][row] for name in own if name in maps.extra}
+    return extra | {"source_row": row.astype(np.int32), "realisation": draw.astype(np.int32)}
 
 
 def parameters_of(emulator: Emulator, maps: MapSet, allow_extrapolation: bool) -> np.ndarray:

@@ -22,7 +22,7 @@ import numpy as np
 from higan.checkpoint import FieldCard
 from higan.errors import MapSetError, MissingDependencyError, OutputError
 from higan.mapset import MapSet, first_line
-from higan.mapset_writer import MADE_FROM, partial_path
+from higan.mapset_writer import MADE_FROM, check_place, partial_path
 
 
 def is_zarr(path: str | os.PathLike[str]) -> bool:
@@ -166,11 +166,6 @@ class ZarrWriter:
             except OSError as error:
                 raise self._unwritable(error) from error
 
-    @property
-    def finished(self) -> bool:
-        """Whether the array has its name: no other shard has tiles to paint."""
-        return not partial_path(self.path).exists()
-
     def _make(self, partial: Path) -> None:
         """An empty array; where another process makes it at the same time, one of the two stays."""
         private = self.path.with_name(f".{self.path.name}.{os.getpid()}")
@@ -222,12 +217,7 @@ def check_zarr(path: Path, fields: Sequence[str], overwrite: bool) -> None:
         raise OutputError(
             f"{path} would hold {', '.join(fields)}, and one field at most. Write a map set: name it .h5."
         )
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist. Make it first.")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{path} cannot be written: no permission in {path.parent}. Choose another place.")
+    check_place(path, overwrite)
 
 
 class _OneMap:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from higan.mapset import UNSEEN
+from higan.mapset import MASKED
 from higan.validation.statistic import Number, Setting, Statistic, average, ratio, statistic
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def angular_power(sky: np.ndarray, other: np.ndarray | None = None, lmax: int | 
     import healpy
 
     maps = [np.asarray(x, dtype=np.float64) for x in ([sky] if other is None else [sky, other])]
-    seen = np.all([x > 0.9 * UNSEEN for x in maps], axis=0)
+    seen = np.all([x > MASKED for x in maps], axis=0)
     lmax = 2 * healpy.npix2nside(len(seen)) if lmax is None else lmax
     cleaned = [np.where(seen, x - x[seen].mean(), 0.0) for x in maps]
     return np.asarray(healpy.anafast(cleaned[0], cleaned[-1] if len(maps) > 1 else None, lmax=lmax)) / seen.mean()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from higan.errors import MapSetError
-from higan.mapset import UNSEEN, MapSet
+from higan.mapset import MASKED, UNSEEN, MapSet
 from higan.progress import progress
 from higan.validation.bootstrap import bootstrap
 from higan.validation.models import Model
@@ -21,7 +21,6 @@ LEVEL_CELLS = 1 << 21  # that the levels of excursion sets are quantiles of
 FAINT = 0.05  # mean neutral fraction below which the power of a simulation vanishes
 EXAMPLES, STAMPS = 3, 48  # maps that figures show; stamps of single galaxies
 RESAMPLES = 500
-MASKED = 0.9 * UNSEEN  # pixels of at most this are masked
 
 
 def compare(

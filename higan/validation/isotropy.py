@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.fft
 
 from higan.validation.covariance import merged_bins
-from higan.validation.power_spectrum import axis_shares, bin_weights, logarithm, tapered
+from higan.validation.power_spectrum import axis_powers, logarithm
 from higan.validation.statistic import Number, Setting, Summary, average, ratio, statistic
 
 if TYPE_CHECKING:
@@ -91,35 +90,3 @@ class Isotropy(Summary):
         ]
         plots.beside_truth(comparison, path, panels)
         return "Power of the modes near each axis over that near all axes; below, over the truth's: 1 without streaks."
-
-
-def axis_powers(maps: Any, cell_size: float | Sequence[float] = 1.0, window: str | None = None) -> np.ndarray:
-    """Mean power of the modes near each axis, in the bins of :func:`higan.validation.power_spectrum.power_spectrum`.
-
-    Parameters
-    ----------
-    maps : array_like, shape (n, *shape)
-    cell_size, window
-        As of that function.
-
-    Returns
-    -------
-    ndarray, shape (n, ndim, nk)
-        Squares of Fourier modes, not normalised; 0 in bins where no mode lies near the axis.
-
-    Examples
-    --------
-    >>> x = np.arange(16)
-    >>> wave = np.cos(2 * np.pi * 3 * x / 16) + np.zeros((16, 1))  # varies along the second axis
-    >>> P = axis_powers(wave[None])[0]
-    >>> P.shape, bool(P[1, 2] > 1), bool(P[0].max() < 1e-12 * P[1, 2])
-    ((2, 8), True, True)
-    """
-    maps = np.asarray(maps)
-    shape = maps.shape[1:]
-    shares, weights = axis_shares(shape, cell_size), bin_weights(shape, cell_size)
-    P = np.empty((len(maps), len(shape), weights.shape[0]))
-    for i, each in enumerate(maps):
-        modes = scipy.fft.rfftn(tapered(each[None], window)[0], overwrite_x=True)
-        P[i] = (weights @ (shares * np.abs(modes.ravel()) ** 2).T).T
-    return P

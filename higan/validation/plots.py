@@ -20,7 +20,7 @@ from matplotlib.colors import AsinhNorm, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from higan.mapset import UNSEEN
+from higan.mapset import MASKED
 from higan.validation.one_point import spans_decades
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def skies(
     def projected(sky: np.ndarray) -> np.ndarray:
         nside = healpy.npix2nside(len(sky))
         image = projection.projmap(
-            np.where(sky > 0.9 * UNSEEN, sky, np.nan), lambda x, y, z: healpy.vec2pix(nside, x, y, z, nest=nested)
+            np.where(sky > MASKED, sky, np.nan), lambda x, y, z: healpy.vec2pix(nside, x, y, z, nest=nested)
         )
         return np.where(np.isfinite(image), image, np.nan)
 

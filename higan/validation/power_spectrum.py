@@ -230,15 +230,40 @@ def axis_shares(shape: Sequence[int], cell_size: float | Sequence[float] = 1.0) 
     >>> shares.shape, bool(np.allclose(bin_weights((8, 8)) @ shares.T, 1))
     ((2, 40), True)
     """
-    components = np.stack(np.broadcast_arrays(*(np.abs(k) for k in wavevectors(shape, cell_size))))
-    longest = components.max(axis=0)
-    # But for rounding, as cells may differ between axes.
-    nearest = (components >= longest * (1 - 1e-9)).reshape(len(shape), -1)
-    shares = nearest / nearest.sum(axis=0)
-    weights = bin_weights(shape, cell_size).tocsr()
-    means = weights @ shares.T
-    share_of_bin = np.divide(1.0, means, out=np.zeros_like(means), where=means > 0)
-    return shares * ((weights > 0).T @ share_of_bin).T
+    return _modes(tuple(shape), _cells(cell_size, len(shape))).shares
+
+
+def axis_powers(maps: Any, cell_size: float | Sequence[float] = 1.0, window: str | None = None) -> np.ndarray:
+    """Mean power of the modes near each axis, in the bins of :func:`power_spectrum`.
+
+    Parameters
+    ----------
+    maps : array_like, shape (n, *shape)
+    cell_size, window
+        As of that function.
+
+    Returns
+    -------
+    ndarray, shape (n, ndim, nk)
+        Squares of Fourier modes, not normalised; 0 in bins where no mode lies near the axis.
+
+    Examples
+    --------
+    >>> x = np.arange(16)
+    >>> wave = np.cos(2 * np.pi * 3 * x / 16) + np.zeros((16, 1))  # varies along the second axis
+    >>> P = axis_powers(wave[None])[0]
+    >>> P.shape, bool(P[1, 2] > 1), bool(P[0].max() < 1e-12 * P[1, 2])
+    ((2, 8), True, True)
+    """
+    maps = np.asarray(maps)
+    modes = _modes(maps.shape[1:], _cells(cell_size, maps.ndim - 1))
+    P = np.empty((len(maps), len(modes.shares), len(modes.k)))
+    for rows in _chunks(maps.shape):
+        squares = np.abs(_transform(maps[rows], window)) ** 2
+        squares = squares.reshape(len(squares), -1)
+        for axis, share in enumerate(modes.shares):
+            P[rows, axis] = modes.average(share * squares)
+    return P
 
 
 def bin_weights(shape: Sequence[int], cell_size: float | Sequence[float] = 1.0) -> scipy.sparse.sparray:
@@ -430,6 +455,7 @@ class _Modes:
     """Which modes of a real transform fall in which bin, and how often each one counts."""
 
     def __init__(self, shape: tuple[int, ...], cells: tuple[float, ...]):
+        self.shape, self.cells = shape, cells
         sides = np.multiply(shape, cells)
         fundamental, nyquist = 2 * np.pi / sides.max(), np.pi / max(cells)
         self.nyquist = nyquist
@@ -449,6 +475,20 @@ class _Modes:
         self.cell_volume = float(np.prod(cells))
         self.k = self.weights @ k
         self.k.flags.writeable = self.count.flags.writeable = False
+
+    @functools.cached_property
+    def shares(self) -> np.ndarray:
+        """See :func:`axis_shares`."""
+        components = np.stack(np.broadcast_arrays(*(np.abs(k) for k in wavevectors(self.shape, self.cells))))
+        longest = components.max(axis=0)
+        # But for rounding, as cells may differ between axes.
+        nearest = (components >= longest * (1 - 1e-9)).reshape(len(self.shape), -1)
+        shares = nearest / nearest.sum(axis=0)
+        means = self.weights @ shares.T
+        share_of_bin = np.divide(1.0, means, out=np.zeros_like(means), where=means > 0)
+        shares = shares * ((self.weights > 0).T @ share_of_bin).T
+        shares.flags.writeable = False
+        return shares
 
     def average(self, values: np.ndarray) -> np.ndarray:
         """Mean over the modes of each bin: (n, *transform) to (n, nk)."""

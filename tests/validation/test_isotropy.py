@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from higan.validation.comparison import compare
-from higan.validation.isotropy import Isotropy, axis_powers
-from higan.validation.power_spectrum import axis_shares, power_spectrum, wavevectors
+from higan.validation.isotropy import Isotropy
+from higan.validation.power_spectrum import axis_powers, axis_shares, power_spectrum, wavevectors
 from higan.validation.statistic import Setting
 from tests.validation.fields import CELL, gaussian, map_set
 
