@@ -158,6 +158,8 @@ class Card(_Table):
     def _agrees_with_itself(self) -> Card:
         if self.shape and len(self.shape) != self.ndim:
             raise ValueError(f"maps of shape {self.shape} have not {self.ndim} dimensions")
+        if self.network.profiles and self.ndim != 2:
+            raise ValueError(f"network.profiles are of maps in two dimensions, not in {self.ndim}")
         if not self.inputs and math.prod(self.shape) > LARGEST_MAP:
             raise ValueError(f"maps of shape {self.shape} have more than {LARGEST_MAP} cells")
         for what, found in (

@@ -108,6 +108,9 @@ class ObjectiveConfig(_Table):
     one_point_weight : float
         Of the CRPS of two realisations' one-point distributions, map by map
         (:func:`higan.adversarial.one_point.one_point_crps`), with `pixel` "crps".
+    half_light_weight : float
+        Of the error of the half-light radii of stamps, where the parameter flux_radius says what they are to be
+        (:func:`higan.adversarial.half_light.half_light_error`).
     r1, r2 : float
         γ of the zero-centred gradient penalties.
     gradient_penalty : float
@@ -130,6 +133,7 @@ class ObjectiveConfig(_Table):
     mode_weight: float = Field(default=0.0, ge=0)
     octave_weight: float = Field(default=0.0, ge=0)
     one_point_weight: float = Field(default=0.0, ge=0)
+    half_light_weight: float = Field(default=0.0, ge=0)
     r1: float = Field(default=0.02, ge=0)
     r2: float = Field(default=0.02, ge=0)
     gradient_penalty: float = Field(default=10.0, ge=0)

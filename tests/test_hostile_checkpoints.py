@@ -93,6 +93,10 @@ ABSURD = {
     "axis": ({"shape": [2**40, 2]}, "shape.0: Input should be less than 2097152"),
     "axes": ({"shape": [16] * 99}, "shape: List should have at most 3 items"),
     "other axes": ({"shape": [16]}, "maps of shape [16] have not 2 dimensions"),
+    "profiles": (
+        {"ndim": 3, "shape": [8] * 3, "network__profiles": 2, "network__latent": 3, "network__centred": True},
+        "network.profiles are of maps in two dimensions, not in 3",
+    ),
     "many inputs": ({"inputs": [{"field": "a", "scaling": {"name": "linear"}}] * 10**5}, "inputs: List should have at"),
     "the same twice": ({"inputs": [{"field": "a", "scaling": {"name": "linear"}}] * 2}, "the input 'a' is there twice"),
     "nested": ({"metrics": None}, "is not valid JSON"),
@@ -215,7 +219,7 @@ def test_weights_are_counted_without_building(n_inputs, centred):
 
     for ndim, n_parameters, changes in (
         (1, 0, {"noise_channels": 0 if n_inputs else 1}),
-        (2, 3, {"latent": 5, "widths": [3, 5, 7]}),
+        (2, 3, {"latent": 5, "widths": [3, 5, 7], "profiles": 2 if centred else 0}),
         (3, 0, {"latent": 2, "bottom_blocks": 3, "widths": [3]}),
     ):
         config = GeneratorConfig(**{**tiny.NETWORK, "centred": centred, **changes})

@@ -49,6 +49,8 @@ class Batches:
         Cells that fields and noise extend beyond a crop on every side. Both are multiples of the generator's stride.
     flux : array, shape (n_sim,), optional
         What the maps of each simulation were divided by, where the discriminator sees them with the noise of the sky.
+    radius : array, shape (n_sim,), optional
+        Half-light radii in pixels of the maps of each simulation, where a loss asks for them.
     share : (int, int)
         Rank and number of the processes among whom a batch is shared, in equal parts: that of this one is made.
     """
@@ -70,9 +72,10 @@ class Batches:
         crop: int | None = None,
         context: int = 0,
         flux: np.ndarray | None = None,
+        radius: np.ndarray | None = None,
         share: tuple[int, int] = (0, 1),
     ):
-        self.flux, self.share = flux, share
+        self.flux, self.radius, self.share = flux, radius, share
         self.maps, self.crop, self.context = maps, crop, context
         self.shape = tuple(maps.shape[: maps.geometry.ndim]) if crop is None else (crop,) * maps.geometry.ndim
         self.extent = tuple(n + 2 * context for n in self.shape)
@@ -95,7 +98,7 @@ class Batches:
             )
 
     def __call__(self, step: int) -> Batch:
-        """The batch of one step: maps, fields, parameters, noise (a list), interpolation, sky, flux, all float32."""
+        """The batch of one step: maps, fields, parameters, noise (a list), interpolation, sky, flux and radius."""
         first = step * self.batch_size
         rng = self._rng(_AUGMENT, step)
         moves = [Symmetry.draw(rng, self.maps.shape, self.symmetries) for _ in range(self.batch_size)]
@@ -105,7 +108,7 @@ class Batches:
             corners = self._own(rng.integers(0, room, (self.batch_size, len(room)), endpoint=True))
         # What is drawn is drawn for all; what takes time is done for the own part.
         positions = self._own(first + np.arange(self.batch_size))
-        rows = self._own(self._rows(first))
+        rows = self._own(self.rows_of(step))
         moves = [moves[position - first] for position in positions]
         batch: Batch = {
             "maps": self._scaled(self.outputs, rows, moves, corners, self.context),
@@ -119,6 +122,8 @@ class Batches:
             shape = (2 * self.batch_size, *self.shape, len(self.outputs))
             batch["sky"] = self._own(self._rng(_SKY, step).standard_normal(shape, dtype=np.float32))
             batch["flux"] = self.flux[self.maps.simulation[rows]].astype(np.float32)
+        if self.radius is not None:
+            batch["radius"] = self.radius[self.maps.simulation[rows]].astype(np.float32)
         if self.network is not None and self.network.random:
             batch["noise"] = generator_noise(
                 self.network,

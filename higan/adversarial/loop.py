@@ -32,6 +32,7 @@ from higan.adversarial.preparation import (
     limit,
     new_card,
     open_maps,
+    radius_of,
     scaled_as,
     select_parameters,
     unit_flux,
@@ -151,6 +152,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
         mode_weight=recipe.objective.mode_weight,
         octave_weight=recipe.objective.octave_weight,
         one_point_weight=recipe.objective.one_point_weight,
+        half_light_weight=recipe.objective.half_light_weight,
         kernel=acs_kernel() if recipe.observation.psf == "acs" else None,
         noise=recipe.observation.noise,
         shape=tuple(maps.shape) if recipe.training.crop is None else (recipe.training.crop,) * card.ndim,
@@ -184,6 +186,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
         crop=recipe.training.crop,
         context=recipe.training.context,
         flux=flux_of(maps, recipe) if recipe.observation.noise else None,
+        radius=radius_of(maps, recipe) if recipe.objective.half_light_weight else None,
         share=(workers.rank, workers.count),
     )
     monitor = Monitor(maps, parts.validation, recipe.validation.maps_per_simulation, averaged, recipe.seed)

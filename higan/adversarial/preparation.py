@@ -92,7 +92,7 @@ def select_parameters(maps: MapSet, recipe: Recipe) -> MapSet:
 
 
 def check_geometry(maps: MapSet, recipe: Recipe) -> None:
-    """Refuse a telescope for maps that it cannot be pointed at, and whole maps whose sides do not touch."""
+    """Refuse profiles and a telescope for maps that are not made for them, and whole maps whose sides do not touch."""
     if maps.geometry.kind == "healpix":
         raise MapSetError(
             f"{maps.name} holds maps of the sky, which a generator can paint but not yet be trained on. Give flat maps."
@@ -101,6 +101,10 @@ def check_geometry(maps: MapSet, recipe: Recipe) -> None:
         raise RecipeError(
             f"{maps.name} holds maps that are not periodic, but networks join opposite sides of a whole map. Train on "
             "crops of them, with training.crop and training.context."
+        )
+    if recipe.generator.profiles and maps.geometry.ndim != 2:
+        raise RecipeError(
+            f"generator.profiles are of maps in two dimensions, but {maps.name} has {maps.geometry.ndim}. Leave it out."
         )
     if recipe.observation.psf and not of_pixels(maps):
         raise RecipeError(
@@ -132,6 +136,17 @@ def flux_of(maps: MapSet, recipe: Recipe) -> np.ndarray:
             f"{', '.join(maps.parameter_names) or 'none'}. Name one of these, or leave it out."
         )
     return flux(maps.parameters[:, maps.parameter_names.index(name)])
+
+
+def radius_of(maps: MapSet, recipe: Recipe) -> np.ndarray:
+    """The half-light radius, in pixels, of the stamps of each simulation."""
+    if recipe.data.magnitude is None or "flux_radius" not in maps.parameter_names:
+        raise RecipeError(
+            "objective.half_light_weight is of stamps whose data.magnitude is named and whose half-light radius is the "
+            f"parameter flux_radius, but the networks see {', '.join(maps.parameter_names) or 'no parameters'}. "
+            "Leave it out."
+        )
+    return maps.parameters[:, maps.parameter_names.index("flux_radius")]
 
 
 def limit(parts: Split, simulations: int | None) -> Split:

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from higan.adversarial.half_light import half_light_error
 from higan.adversarial.objectives import Loss, Objective, crps, unit_norm_penalty, zero_centred_penalty
 from higan.adversarial.octaves import block_means, octave_crps
 from higan.adversarial.one_point import one_point_crps
@@ -62,6 +63,8 @@ class StepConfig:
         Of the score of octaves of scale (:func:`higan.adversarial.octaves.octave_crps`); with "crps".
     one_point_weight : float
         Of the score of one-point distributions (:func:`higan.adversarial.one_point.one_point_crps`); with "crps".
+    half_light_weight : float
+        Of the error of half-light radii (:func:`higan.adversarial.half_light.half_light_error`).
     shape : tuple of int
         Of the maps, for these means.
     kernel : array, optional
@@ -104,6 +107,7 @@ class StepConfig:
     mode_weight: float = 0.0
     octave_weight: float = 0.0
     one_point_weight: float = 0.0
+    half_light_weight: float = 0.0
     shape: tuple[int, ...] = ()
     kernel: np.ndarray | None = None
     noise: float = 0.0
@@ -211,7 +215,7 @@ class Step:
             maps (batch, *shape, c), fields, parameters and noise (a list), all scaled float32 numpy arrays: this
             process' part of the batch. Noise of several realisations follows upon that of the first, along the batch.
             Where maps are observed, sky (2 batch, *shape, c), standard normal, for true and then for generated maps,
-            and flux (batch,), what the maps were divided by.
+            and flux (batch,), what the maps were divided by. With `half_light_weight`, radius (batch,), in cells.
         step : int
             Number of the step, from 0.
         learning_rates : (float, float)
@@ -347,6 +351,9 @@ class Step:
         if config.one_point_weight:
             parts["one_point"] = one_point_crps(*_halves(fake), maps)
             total = total + config.one_point_weight * parts["one_point"]
+        if config.half_light_weight:
+            parts["half_light"] = half_light_error(generated, _repeat(batch["radius"], config.realisations))
+            total = total + config.half_light_weight * parts["half_light"]
         kept = {}
         if config.mean_power_weight:
             kept["mean_power"], parts["surplus"], loss = self._mean_power(state, chosen, scalars[3])

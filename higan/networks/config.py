@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Width = Annotated[int, Field(ge=1, le=8192)]
 
@@ -26,8 +26,14 @@ class GeneratorConfig(BaseModel):
         Length of a random vector that a map has as a whole. Like the parameters it modulates every block, for what is
         common to all of a map, such as the position angle of a galaxy.
     centred : bool
-        Maps have a middle, like stamps of single galaxies: the networks know where a cell lies. Such maps are painted
-        whole, and shifting what goes in does not shift what comes out.
+        Maps have a middle and edges, like stamps of single galaxies: the networks know where a cell lies, and do not
+        join opposite sides. Such maps are painted whole, and shifting what goes in does not shift what comes out.
+    profiles : int
+        Sérsic profiles about the middle of centred maps in two dimensions, for galaxies. The latent vector and the
+        parameters give each a shape, a light and an index (:class:`higan.networks.layers.Ellipses`,
+        :class:`higan.networks.layers.SersicProfiles`); the generator knows where a cell lies in them, and paints what
+        they do not hold: knots, arms, all that is not smooth. They turn with the first two numbers of the latent
+        vector, so that all position angles are as likely. Without them it knows the cell's coordinates alone.
     normalised : bool
         Features have unit mean square before the last block of every scale, whatever flows past it from coarser ones:
         in three dimensions that grows until what the block adds, and the noise in it, no longer counts.
@@ -43,8 +49,18 @@ class GeneratorConfig(BaseModel):
     noise_channels: int = Field(default=4, ge=0, le=64)
     latent: int = Field(default=0, ge=0, le=4096)
     centred: bool = False
+    profiles: int = Field(default=0, ge=0, le=64)
     normalised: bool = False
     embedding: int = Field(default=64, ge=1, le=4096)
+
+    @model_validator(mode="after")
+    def _turned(self) -> GeneratorConfig:
+        if self.profiles and not (self.centred and self.latent > 2):
+            raise ValueError(
+                "profiles lie about the middle of a map and turn with its latent vector: they need centred = true and "
+                "latent above 2"
+            )
+        return self
 
     def count_weights(self, ndim: int, n_inputs: int, n_outputs: int, n_parameters: int) -> int:
         """Numbers in the network of these hyperparameters (:mod:`higan.networks.generator`), which is not built.
@@ -55,6 +71,8 @@ class GeneratorConfig(BaseModel):
         16
         """
         modulating, centre = n_parameters + self.latent, ndim + 4 if self.centred else 0
+        if self.profiles:
+            modulating, centre = modulating - 2, 2 * self.profiles
 
         def convolution(channels: int, width: int, kernel: int = 3) -> int:
             return (channels * kernel**ndim + 1) * width
@@ -67,6 +85,8 @@ class GeneratorConfig(BaseModel):
         bottom, count = self.widths[-1], 0
         if modulating:
             count += (modulating + 1) * self.embedding + (self.embedding + 1) * self.embedding
+        if self.profiles:
+            count += (self.embedding + 1) * (3 + 2 * n_outputs) * self.profiles + n_outputs
         if n_inputs:
             count += convolution(n_inputs + centre, self.widths[0])
             for width, wider in pairwise(self.widths):

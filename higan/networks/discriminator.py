@@ -28,7 +28,7 @@ def build_discriminator(
 ) -> keras.Model:
     """Build the discriminator; maps and fields are in scaled space.
 
-    Where maps are `centred` it knows where a cell lies.
+    Where maps are `centred` it knows where a cell lies, and they have edges.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def build_discriminator(
     (2, (None, None, None, 1))
     """
     space = (None,) * ndim
-    options: dict[str, Any] = {"seed": seed, "dtype": dtype}
+    options: dict[str, Any] = {"seed": seed, "edge": centred, "dtype": dtype}
     inputs = [keras.Input((*space, n_outputs), name="maps")]
     if n_inputs:
         inputs.append(keras.Input((*space, n_inputs), name="fields"))

@@ -10,9 +10,22 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+from keras import ops
 
 from higan.networks.config import GeneratorConfig
-from higan.networks.layers import Modulation, PixelNorm, Position, activation, convolution, double, embed, halve
+from higan.networks.layers import (
+    Ellipses,
+    HostNormal,
+    Modulation,
+    PixelNorm,
+    Position,
+    SersicProfiles,
+    activation,
+    convolution,
+    double,
+    embed,
+    halve,
+)
 
 
 def build_generator(
@@ -56,7 +69,8 @@ def build_generator(
     [(None, None, None, 1), (None, 3), (None, None, None, 4), (None, None, None, 4)]
     """
     space = (None,) * ndim
-    options: dict[str, Any] = {"seed": seed, "dtype": dtype}
+    # `edge`, whether convolutions keep the sides of a map apart.
+    options: dict[str, Any] = {"seed": seed, "edge": config.centred, "dtype": dtype}
     inputs = [keras.Input((*space, n_inputs), name="fields")] if n_inputs else []
     modulating = [keras.Input((n_parameters,), name="parameters")] if n_parameters else []
     inputs += modulating
@@ -65,8 +79,11 @@ def build_generator(
         noise = [keras.Input((*space, config.noise_channels), name=f"noise{i}") for i in range(config.levels)]
         inputs += noise
     if config.latent:
-        modulating.append(keras.Input((config.latent,), name="latent"))
-        inputs.append(modulating[-1])
+        latent = keras.Input((config.latent,), name="latent")
+        inputs.append(latent)
+        if config.profiles:
+            direction, latent = latent[:, :2], latent[:, 2:]
+        modulating.append(latent)
     embedding = None
     if modulating:
         joined = (
@@ -76,19 +93,36 @@ def build_generator(
         )
         embedding = embed(joined, config.embedding, seed, "generator", dtype)
 
-    def place(x: Any, name: str) -> Any:
+    def dense(width: int, name: str) -> Any:
+        kernel = HostNormal(seed, name, 0.3)
+        return keras.layers.Dense(width, kernel_initializer=kernel, name=name, dtype="float32")(embedding)
+
+    shapes = dense(3 * config.profiles, "ellipses") if config.profiles else None
+    lying: dict[int, Any] = {}
+
+    def radii(x: Any, level: int) -> Any:
+        """Of the cells of `x`, of this level, in ellipses."""
+        if level not in lying:
+            layer = Ellipses(config.profiles, 2**level, name=f"radii{level}", dtype="float32")
+            lying[level] = layer([x, shapes, direction])
+        return lying[level]
+
+    def place(x: Any, level: int, name: str) -> Any:
+        if config.profiles:
+            radius = radii(x, level)
+            return keras.layers.Concatenate(name=name, dtype=dtype)([x, ops.log(radius), ops.exp(-radius)])
         return Position(name=name, dtype=dtype)(x) if config.centred else x
 
     # Without fields there is nothing to look at on the way down: the coarsest noise is where a map begins.
     skips: list[Any] = [None] * (config.levels - 1)
     if n_inputs:
-        x = convolution(place(inputs[0], "position"), config.widths[0], "stem", **options)
+        x = convolution(place(inputs[0], 0, "position"), config.widths[0], "stem", **options)
         for level, width in enumerate(config.widths[:-1]):
             x = skips[level] = _block(x, width, f"down{level}", embedding, None, **options)
             x = halve(x, f"halve{level}", dtype)
             x = convolution(x, config.widths[level + 1], f"widen{level}", kernel=1, gain=1.0, **options)
     else:
-        x = convolution(place(noise[-1], "position"), config.widths[-1], "stem", **options)
+        x = convolution(place(noise[-1], config.levels - 1, "position"), config.widths[-1], "stem", **options)
     for i in range(config.bottom_blocks):
         x = _block(x, config.widths[-1], f"bottom{i}", embedding, noise[-1], **options)
     for level in reversed(range(config.levels - 1)):
@@ -99,18 +133,25 @@ def build_generator(
         if n_inputs:
             x = keras.layers.Concatenate(name=f"skip{level}", dtype=dtype)([x, skips[level]])
         else:
-            x = place(x, f"position{level}")
+            x = place(x, level, f"position{level}")
         x = convolution(x, width, f"merge{level}", gain=1.0, **options)
         if config.normalised:
             x = PixelNorm(name=f"merge{level}_norm", dtype=dtype)(x)
         x = _block(x, width, f"up{level}", embedding, noise[level], **options)
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)
-    x = convolution(x, n_outputs, "head", seed=seed, gain=0.3, dtype="float32")
+    x = convolution(x, n_outputs, "head", gain=0.3, **{**options, "dtype": "float32"})
+    if config.profiles:
+        # What is smooth from the middle to the edge is drawn straight away; the convolutions add what is not.
+        light = dense(2 * config.profiles * n_outputs, "light")
+        smooth = SersicProfiles(n_outputs, name="profiles", dtype="float32")([radii(x, 0), light])
+        x = keras.layers.Add(name="head_profiles", dtype="float32")([x, smooth])
     return keras.Model(inputs, x, name="generator")
 
 
-def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, *, seed: int, dtype: str) -> Any:
+def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, **options: Any) -> Any:
     """Residual block: (norm, modulation, rectifier, convolution) twice, noise before the second rectifier."""
+
+    seed, dtype = options["seed"], options["dtype"]
 
     def modulated(h: Any, part: str) -> Any:
         h = PixelNorm(name=f"{name}_norm{part}", dtype=dtype)(h)
@@ -119,13 +160,13 @@ def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, *, seed: i
         return h
 
     h = activation(modulated(x, "a"), f"{name}_acta", dtype)
-    h = convolution(h, width, f"{name}_conva", seed, dtype=dtype)
+    h = convolution(h, width, f"{name}_conva", **options)
     h = modulated(h, "b")
     if noise is not None:
-        injected = convolution(noise, width, f"{name}_noise", seed, kernel=1, gain=0.5, dtype=dtype)
+        injected = convolution(noise, width, f"{name}_noise", kernel=1, gain=0.5, **options)
         if embedding is not None:
             injected = Modulation(width, seed, name=f"{name}_noise_film", dtype=dtype)([injected, embedding])
         h = keras.layers.Add(name=f"{name}_noisy", dtype=dtype)([h, injected])
     h = activation(h, f"{name}_actb", dtype)
-    h = convolution(h, width, f"{name}_convb", seed, gain=0.5, dtype=dtype)
+    h = convolution(h, width, f"{name}_convb", gain=0.5, **options)
     return keras.layers.Add(name=f"{name}_add", dtype=dtype)([x, h])

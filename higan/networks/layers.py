@@ -1,4 +1,4 @@
-"""Layers that the networks share: periodic convolution, pixel norm, modulation, resampling, noise injection.
+"""Layers that the networks share: convolution, pixel norm, modulation, resampling, noise injection.
 
 None of them looks beyond its kernel: no statistics over space, so that the value of a cell does not depend on the
 extent of the map it is painted in, and a box rolled by the generator's stride gives the output rolled.
@@ -93,6 +93,93 @@ class Position(keras.layers.Layer):
         return (*shape[:-1], shape[-1] + len(shape) - 2 + len(self.widths))
 
 
+class Ellipses(keras.layers.Layer):
+    """Elliptical radii of the cells of a map (batch, ny, nx, channels) about its middle.
+
+    Called on the map, of which only the shape counts, the shapes of the ellipses (batch, 3 n): ellipticities a, b and
+    the logarithm of a scale s, all of any size, and a direction (batch, 2), of any length, which all of them turn with.
+    Returns (batch, ny, nx, n): ρ with ρ² = xᵀ M⁻¹ x + p² / (s² + p²), M = s² ((c + a, b), (b, c - a)) + p², where
+    c² = 1 + a² + b² and p, a pixel and a half, is the least width that is worth painting. Circles of radius s keep
+    their area when they are flattened; scales start between 2 and 16 pixels.
+
+    Parameters
+    ----------
+    count : int
+        n, how many ellipses.
+    cell : int
+        Side of a cell in pixels, those of the finest level.
+    """
+
+    narrowest = 1.5
+
+    def __init__(self, count: int, cell: int, **options: Any):
+        super().__init__(**options)
+        self.count, self.cell = count, cell
+
+    def call(self, inputs: Any) -> Any:
+        x, shapes, direction = inputs
+        ny, nx = ops.shape(x)[1:3]
+
+        def offsets(n: Any) -> Any:
+            return self.cell * (ops.arange(n, dtype="float32") - 0.5 * (ops.cast(n, "float32") - 1.0))
+
+        direction = _around(direction)
+        length = ops.sqrt(ops.sum(ops.square(direction), axis=-1, keepdims=True) + 1e-12)
+        cosine, sine = ops.split(direction / length, 2, axis=-1)
+        y, x = ops.reshape(offsets(ny), (1, -1, 1, 1)), ops.reshape(offsets(nx), (1, 1, -1, 1))
+        along, across = cosine * x + sine * y, cosine * y - sine * x
+        a, b, size = ops.split(_around(shapes), 3, axis=-1)
+        square = ops.square(np.geomspace(2.0, 16.0, self.count, dtype=np.float32) * ops.exp(size))
+        least = self.narrowest**2
+        c = ops.sqrt(1.0 + ops.square(a) + ops.square(b))
+        determinant = ops.square(square) + 2.0 * least * square * c + least**2
+        first, second = ((square * (c + sign * a) + least) / determinant for sign in (-1.0, 1.0))
+        mixed = 2.0 * square * b / determinant
+        squared = first * ops.square(along) + second * ops.square(across) - mixed * along * across
+        return ops.sqrt(squared + least / (square + least))
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        return (*shapes[0][:-1], self.count)
+
+
+class SersicProfiles(keras.layers.Layer):
+    """The logarithm of 1 + the light of n Sérsic profiles, times a gain that is learnt.
+
+    Called on elliptical radii ρ (batch, *shape, n) in units of half-light radii and (batch, 2 n * sums): of each
+    profile the logarithm of its light at ρ = 1 and what makes its exponent, both of any size. Returns
+    (batch, *shape, sums). A profile is exp(-b (ρ^q - 1)), q = 1 / index between 0.2 and 2, b = 2 / q - 1/3 (Graham &
+    Driver 2005, PASA 22, 118, eqs. 1 and 5).
+
+    Parameters
+    ----------
+    sums : int
+        Channels of the output, each a sum of its own.
+    """
+
+    def __init__(self, sums: int, **options: Any):
+        super().__init__(**options)
+        self.sums = sums
+        self.gain = self.add_weight(shape=(sums,), initializer="ones", name="gain")
+
+    def call(self, inputs: Any) -> Any:
+        radius, light = inputs
+        logarithm, channels = ops.log(radius), []
+        for part in ops.split(light, self.sums, axis=-1):
+            level, exponent = ops.split(_around(part, len(radius.shape) - 2), 2, axis=-1)
+            exponent = 0.2 + 1.8 * ops.sigmoid(exponent)
+            profile = level - (2.0 / exponent - 1.0 / 3.0) * (ops.exp(exponent * logarithm) - 1.0)
+            channels.append(ops.logsumexp(ops.concatenate([profile, ops.zeros_like(profile[..., :1])], -1), -1))
+        return self.gain * ops.stack(channels, axis=-1)
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        return (*shapes[0][:-1], self.sums)
+
+
+def _around(values: Any, ndim: int = 2) -> Any:
+    """(batch, n) as (batch, 1, ..., n)."""
+    return ops.reshape(values, (-1, *(1,) * ndim, values.shape[-1]))
+
+
 class PixelNorm(keras.layers.Layer):
     """Scale each cell's features to unit mean square over channels (Karras et al. 2018, 1710.10196, sec. 4.2)."""
 
@@ -130,17 +217,25 @@ class Modulation(keras.layers.Layer):
 
 
 def convolution(
-    x: Any, channels: int, name: str, seed: int, *, kernel: int = 3, gain: float = 2**0.5, dtype: Any
+    x: Any,
+    channels: int,
+    name: str,
+    seed: int,
+    *,
+    kernel: int = 3,
+    gain: float = 2**0.5,
+    edge: bool = False,
+    dtype: Any,
 ) -> Any:
-    """Convolution in as many dimensions as `x` has, periodic."""
+    """Convolution in as many dimensions as `x` has: periodic, or, with an `edge`, zero beyond it."""
     ndim = len(x.shape) - 2
-    if kernel > 1:
+    if kernel > 1 and not edge:
         x = PeriodicPadding(kernel // 2, name=f"{name}_pad", dtype=dtype)(x)
     layer = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}[ndim]
     return layer(
         channels,
         kernel,
-        padding="valid",
+        padding="same" if edge else "valid",
         data_format="channels_last",
         kernel_initializer=HostNormal(seed, name, gain),
         name=name,

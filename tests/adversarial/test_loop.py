@@ -14,7 +14,7 @@ from higan.cli import main
 from higan.emulator import load
 from higan.errors import CheckpointError, MapSetError, RecipeError, TrainingError
 from higan.mapset import Field, Geometry, MapSet, Parameter
-from higan.photometry import flux
+from higan.photometry import flux, measure
 from higan.recipe import ScalingConfig, validate_recipe
 from higan.simulators.twentyonecmfast import TwentyOneCmFast
 from higan.split import Split, split
@@ -510,6 +510,12 @@ def test_a_discriminator_that_sees_stamps_as_a_telescope_does(tmp_path):
         loop.train(tiny.recipe(observation={"psf": "acs"}), tmp_path / "new", maps=tiny.maps())
 
 
+def test_profiles_are_of_two_dimensions(tmp_path):
+    recipe = tiny.recipe(generator={"latent": 3, "centred": True, "profiles": 1}, data={"symmetries": []})
+    with pytest.raises(RecipeError, match="profiles are of maps in two dimensions, but the map set has 3"):
+        loop.train(recipe, tmp_path / "run", maps=tiny.maps(shape=(8, 8, 8)))
+
+
 def test_stamps_are_seen_in_unit_flux():
     """All of one profile: they are alike then, and so the scaling's constants are those of the profile."""
     maps = stamps()
@@ -521,6 +527,25 @@ def test_stamps_are_seen_in_unit_flux():
     assert card.outputs[0].scaling["scale"] == pytest.approx((profile / profile.sum()).std(), rel=1e-5)
     with pytest.raises(RecipeError, match=r"data.magnitude is 'mag', but the networks see the parameters mag_auto\."):
         preparation.new_card(stamp_recipe("mag"), maps, split(maps))
+
+
+def test_radii_of_stamps_are_held(tmp_path):
+    """Towards the radius that is asked for, which a generator without that loss knows nothing of."""
+    maps = stamps()
+    radius = np.full((maps.n_sim, 1), 4.0)
+    info = [*maps.parameter_info, Parameter("flux_radius", "pixel", 1.0, 8.0)]
+    maps = maps.with_parameters(np.concatenate([maps.parameters, radius], axis=1), info)
+    values = stamp_recipe(maps=400, tick_maps=200).model_dump(mode="json")
+    values["generator"] = {**values["generator"], "profiles": 3}
+    values["objective"] = {**values["objective"], "half_light_weight": 10.0}
+    folder = loop.train(validate_recipe(values), tmp_path / "run", maps=maps)
+    first, last = (log(tmp_path / "run")[i]["half_light"] for i in (0, -1))
+    assert last < first
+    found = load(folder).sample(parameters={"mag_auto": np.full(8, 21.0), "flux_radius": np.full(8, 4.0)}, seed=1)
+    # Those that it is trained on have a radius of 2.35.
+    assert abs(np.log(measure(found)["flux_radius"] / 4).mean()) < 0.2
+    with pytest.raises(RecipeError, match=r"flux_radius, but the networks see mag_auto\. Leave it out\."):
+        loop.train(validate_recipe(values), tmp_path / "new", maps=stamps())
 
 
 def test_training_on_stamps(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
-from higan.networks.layers import Position
+from higan.networks.layers import Ellipses, Position, SersicProfiles
 from higan.painting.painter import receptive_radius
 from tests import backends, tiny
 
@@ -200,6 +200,19 @@ def test_a_centred_generator_knows_where_the_middle_is(ndim, n_inputs):
     assert call(plain, values).std() < 1e-6
 
 
+@pytest.mark.parametrize("centred", [False, True])
+def test_opposite_sides_of_a_centred_map_do_not_meet(centred):
+    """What changes at one edge reaches the other only where maps are periodic."""
+    config, model = build(n_inputs=0, n_parameters=0, centred=centred)
+    values = arguments(config, (16, 16), n_inputs=0, n_parameters=0)
+    before = call(model, values)
+    values[0] = values[0].copy()
+    values[0][:, :, -1] += 1  # the finest noise, which reaches a few cells
+    change = np.abs(call(model, values) - before).max(axis=(0, 1, 3))
+    assert change[-1] > 1e-3 and change[8] == 0
+    assert (change[0] == 0) == centred
+
+
 def test_positions():
     """Coordinates from the middle, between cells where their number is even, and Gaussians of the radius."""
     layer = Position()
@@ -212,6 +225,53 @@ def test_positions():
         squared = y[:, None] ** 2 + x**2
         for i, width in enumerate((2, 4, 8, 16)):
             np.testing.assert_allclose(found[0, ..., 5 + i], np.exp(-squared / 2 / width**2), rtol=1e-5)
+
+
+def test_ellipses():
+    """Radii within flattened and turned circles of the same area, no narrower than 1.5 pixels, whatever the level."""
+    cell, a, b = 2, 0.8, -0.5
+    shapes = np.array([[a, 0.0, b, 0.0, np.log(1.5), 0.0]], "float32")  # a, b and the scale of both
+    layer = Ellipses(2, cell)
+    found = backends.host(layer([np.zeros((1, 9, 12, 3), "float32"), shapes, np.array([[4.2, 5.6]], "float32")]))
+    assert found.shape == (1, 9, 12, 2) == layer.compute_output_shape([(1, 9, 12, 3), (1, 6), (1, 2)])
+    y, x = (cell * (axis - middle) for axis, middle in zip(np.indices((9, 12)), (4.0, 5.5), strict=True))
+    points = np.stack([x, y], axis=-1) @ np.array([[0.6, -0.8], [0.8, 0.6]])
+    c = np.sqrt(1 + a**2 + b**2)
+    flattened = np.array([[c + a, b], [b, c - a]])
+    assert np.linalg.det(flattened) == pytest.approx(1)
+    for i, (matrix, scale) in enumerate(((flattened, 2 * 1.5), (np.eye(2), 16.0))):
+        inverse = np.linalg.inv(scale**2 * matrix + 1.5**2 * np.eye(2))
+        squared = np.einsum("...i,ij,...j->...", points, inverse, points) + 1.5**2 / (scale**2 + 1.5**2)
+        np.testing.assert_allclose(found[0, ..., i], np.sqrt(squared), rtol=1e-5)
+
+
+def test_sersic_profiles():
+    """Sums of light in the logarithm, above one: an exponential within which half of its own light lies."""
+    radius = np.linspace(0, 30, 3001)
+    exponent = np.log((1 - 0.2) / (2 - 1))  # 1, of which half of the light lies within a radius of 1
+    layer = SersicProfiles(1)
+    light = np.array([[3.0, -9.0, exponent, 0.0]], "float32")
+    radii = np.stack([radius, radius + 100], axis=-1)[None].astype("float32")
+    found = np.expm1(backends.host(layer([radii, light]))[0, :, 0])
+    np.testing.assert_allclose(found, np.exp(3 - 5 / 3 * (radius - 1)), rtol=1e-3, atol=1e-3)
+    grown = np.cumsum(found * radius)
+    assert grown[100] / grown[-1] == pytest.approx(0.5, abs=0.01)
+    two = backends.host(layer([np.stack([radius, radius], -1)[None].astype("float32"), light[:, [0, 0, 2, 2]]]))
+    np.testing.assert_allclose(np.expm1(two[0, :, 0]), 2 * found, rtol=1e-3, atol=1e-3)
+
+
+def test_a_generator_with_profiles_turns_with_its_latent_vector():
+    """What is drawn straight away turns by a right angle when the vector's first two numbers do."""
+    config, model = build(n_inputs=0, latent=5, centred=True, profiles=3)
+    (head,) = [v for v in model.variables if v.path == "head/kernel"]
+    head.assign(0 * backends.host(head))
+    values = arguments(config, (16, 16), n_inputs=0)
+    turned = [*values[:-1], np.concatenate([values[-1][:, 1:2], -values[-1][:, :1], values[-1][:, 2:]], axis=1)]
+    out = call(model, values)
+    assert np.abs(out - out[:, ::-1]).max() > 0.01 * out.std()
+    np.testing.assert_allclose(call(model, turned), np.rot90(out, axes=(1, 2)), atol=1e-4)
+    with pytest.raises(ValueError, match="they need centred = true and latent above 2"):
+        GeneratorConfig(latent=2, centred=True, profiles=3)
 
 
 @pytest.mark.parametrize("normalised", [False, True])
