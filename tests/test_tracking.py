@@ -1,6 +1,9 @@
 import json
 import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +122,40 @@ def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
     assert ids[0] == ids[1] == ids[2] and len(set(ids)) == 3
     # The id is in the name of what `wandb sync` uploads.
     assert len(list((tmp_path / "a/run/wandb").glob(f"offline-run-*-{ids[0]}"))) >= 1
+
+
+KILLED = """
+import os, pathlib, signal, sys, warnings
+from higan.tracking import JsonLines, Trackers, Wandb
+
+folder = pathlib.Path(sys.argv[1])
+make = lambda: Wandb(folder, "tiny", "higan", "offline", {}, resume=False)
+trackers = Trackers([("wandb", make), ("log", lambda: JsonLines(folder / "log.jsonl"))])
+trackers.metrics({"loss": 0.5}, 10)
+service = [
+    int(path.parent.name)
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline")
+    if b"wandb-core" in path.read_bytes() and str(os.getpid()).encode() in path.read_bytes()
+]
+for process in service:
+    os.kill(process, signal.SIGKILL)
+assert service
+for maps in (20, 30):
+    trackers.metrics({"loss": 0.4}, maps)
+trackers.close()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks for a process in /proc")
+def test_wandb_killed(tmp_path):
+    """Its own process killed between two steps: said once, and the training goes on."""
+    pytest.importorskip("wandb")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    words = [sys.executable, "-c", KILLED, str(tmp_path)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("wandb is no longer tracked: ") == 1
+    assert [line["maps"] for line in lines(tmp_path / "log.jsonl")] == [10, 20, 30]
 
 
 def test_tensorboard(tmp_path, picture):
