@@ -87,7 +87,8 @@ def keras_networks(setting: Setting) -> tuple[Any, Any]:
 
 def keras_step(generator: Any, discriminator: Any) -> Any:
     from higan.adversarial.objectives import objective
-    from higan.adversarial.step import Step, StepConfig
+    from higan.adversarial.step import Step
+    from higan.adversarial.step_config import StepConfig
     from higan.scaling import Linear
 
     config = StepConfig(objective("relativistic"), outputs=(Linear(lower=LOWER),), **OBJECTIVE)

@@ -186,7 +186,7 @@ class Step:
     Parameters
     ----------
     options : mapping
-        pixel_weight, r1, r2, penalty_every, beta1, lower, upper: as higan.adversarial.step.StepConfig.
+        pixel_weight, r1, r2, penalty_every, beta1, lower, upper: as higan.adversarial.step_config.StepConfig.
     bfloat16 : bool
         Under autocast; weights and losses stay float32.
     compiled : bool

@@ -104,7 +104,8 @@ def gradients(checkpoint):
 def training_step(objective, ndim=2, precision="float32", **changes):
     """The compiled step of a tiny pair of networks."""
     from higan.adversarial import objectives
-    from higan.adversarial.step import Step, StepConfig
+    from higan.adversarial.step import Step
+    from higan.adversarial.step_config import StepConfig
     from higan.networks.config import DiscriminatorConfig
     from higan.networks.discriminator import build_discriminator
     from higan.painting.painter import build_model
@@ -190,7 +191,8 @@ def linear_generator():
 def linear_step(objective, scales=1, **changes):
     """A step of two linear networks, whose gradients are known; without a pixel loss."""
     from higan.adversarial import objectives
-    from higan.adversarial.step import Step, StepConfig
+    from higan.adversarial.step import Step
+    from higan.adversarial.step_config import StepConfig
 
     adversary = None if objective == "none" else objectives.objective(objective)
     discriminator = None if adversary is None else linear_discriminator(scales)

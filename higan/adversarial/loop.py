@@ -118,7 +118,8 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
 
     # Networks: two to train, one in float32 that carries the averaged weights.
     from higan.adversarial.objectives import objective
-    from higan.adversarial.step import Step, StepConfig
+    from higan.adversarial.step import Step
+    from higan.adversarial.step_config import StepConfig
     from higan.networks.discriminator import build_discriminator
     from higan.painting.painter import Painter, build_model, scale_parameters, weights_of
 

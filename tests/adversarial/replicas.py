@@ -18,7 +18,8 @@ SIZE, SHAPE, GROUP, STEPS = 8, (4, 4), 2, 2
 def steps(accumulate=1):
     """Steps of linear networks with every loss, and batches of maps that are not alike."""
     from higan.adversarial.objectives import objective
-    from higan.adversarial.step import Step, StepConfig
+    from higan.adversarial.step import Step
+    from higan.adversarial.step_config import StepConfig
 
     options = dict(pixel="crps", pixel_weight=0.5, spectral_weight=0.3, maps_per_simulation=GROUP)
     config = StepConfig(

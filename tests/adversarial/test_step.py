@@ -3,8 +3,10 @@ import numpy as np
 import pytest
 from keras import ops, tree
 
+from higan.adversarial.adam import adam
 from higan.adversarial.spectrum import mode_score
-from higan.adversarial.step import Step, StepConfig, adam
+from higan.adversarial.step import Step
+from higan.adversarial.step_config import StepConfig
 from higan.photometry import acs_kernel, observe
 from higan.scaling import Asinh, Linear
 from higan.validation.power_spectrum import power_spectrum

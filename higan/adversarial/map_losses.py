@@ -1,0 +1,154 @@
+"""All losses of generated maps but the adversary's: cells, power spectra, modes, octaves, one-point distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from higan.adversarial.adam import State
+from higan.adversarial.half_light import half_light_error
+from higan.adversarial.objectives import crps
+from higan.adversarial.octaves import block_means, octave_crps
+from higan.adversarial.one_point import one_point_crps
+from higan.adversarial.spectrum import mean_power, mode_score, quotient, spectral_crps, spectral_loss, surplus
+from higan.adversarial.step_config import StepConfig
+from higan.scaling import Scaling
+
+LATE = 8  # one in so many of the generated maps so far, the last, make up their mean power
+
+
+class MapLosses:
+    """The sum of these losses, each by its weight.
+
+    Parameters
+    ----------
+    config : StepConfig
+    mean : callable
+        Of a value over the parts of a batch that several devices have.
+    """
+
+    def __init__(self, config: StepConfig, mean: Callable[[Any], Any]):
+        self.config, self.mean = config, mean
+
+    def __call__(
+        self, state: State, raw: Any, batch: Mapping[str, Any], pixel_weight: Any, count: Any
+    ) -> tuple[Any, Any]:
+        """The sum of all losses of generated maps but the adversary's; each of them, and what is kept in the state."""
+        config, mean = self.config, self.mean
+        fake, maps = bounded(raw, config.outputs), batch["maps"]
+        generated, true = (by_channel(restore, config.outputs, x) for x in (fake, maps))
+        parts = {"pixel": self._pixel(raw, generated, maps, true)}
+        total = pixel_weight * parts["pixel"]
+        pairs = {"physical": (generated, true), "scaled": (fake, maps)}
+        chosen = [pairs[name] for name in config.spectral_fields]
+        if config.spectral_weight:
+            parts["spectral"] = sum(self._spectral(*pair) for pair in chosen) / len(chosen)
+            total = total + config.spectral_weight * parts["spectral"]
+        if config.mode_weight:
+            scores = [mode_score(*_halves(x), real, config.window, mean) for x, real in chosen]
+            parts["modes"] = sum(scores) / len(scores)
+            total = total + config.mode_weight * parts["modes"]
+        if config.octave_weight:
+            parts["octaves"] = octave_crps(*_halves(fake), maps, mean)
+            total = total + config.octave_weight * parts["octaves"]
+        if config.one_point_weight:
+            parts["one_point"] = one_point_crps(*_halves(fake), maps)
+            total = total + config.one_point_weight * parts["one_point"]
+        if config.half_light_weight:
+            parts["half_light"] = half_light_error(generated, repeat(batch["radius"], config.realisations))
+            total = total + config.half_light_weight * parts["half_light"]
+        kept = {}
+        if config.mean_power_weight:
+            kept["mean_power"], parts["surplus"], loss = self._mean_power(state, chosen, count)
+            total = total + config.mean_power_weight * loss
+        return total, (parts, kept)
+
+    def _pixel(self, raw: Any, generated: Any, maps: Any, true: Any) -> Any:
+        """Of generated and true maps, in scaled space (`raw`, `maps`) and physical ones (`generated`, `true`)."""
+        config, losses = self.config, []
+        for side in config.pixel_scales:
+            if side == 1:
+                fake, target = raw, by_channel(self._target, config.outputs, maps)
+            else:
+                fake, target = (by_channel(forward, config.outputs, block_means(x, side)) for x in (generated, true))
+            if config.pixel == "crps":
+                losses.append(ops.mean(crps(*_halves(fake), target)))
+            else:
+                losses.append(ops.mean(ops.abs(fake - target) if config.pixel == "l1" else ops.square(fake - target)))
+        return sum(losses) / len(losses)
+
+    def _spectral(self, generated: Any, true: Any) -> Any:
+        config = self.config
+        options: Any = (config.window, config.maps_per_simulation, config.spectral_by_axis, self.mean)
+        if config.spectral == "crps":
+            return spectral_crps(*_halves(generated), true, *options)
+        true = repeat(true, config.realisations)
+        return spectral_loss(generated, true, *options)
+
+    def _mean_power(self, state: State, pairs: Sequence[tuple[Any, Any]], count: Any) -> tuple[list[Any], Any, Any]:
+        """The running means of generated and true power, how far they are apart, and the loss that mends it."""
+        config = self.config
+        # In units of a bright cell, three standard deviations up, so that squares stay within single precision.
+        units = {"physical": [abs(float(scaling.restore(3.0))) for scaling in config.outputs]}
+        now = []
+        for name, (generated, true) in zip(config.spectral_fields, pairs, strict=True):
+            unit = np.array(units.get(name, [1.0] * len(config.outputs)), np.float32)
+            now.append([mean_power(maps / unit, config.window) for maps in (generated, true)])
+        generated, true = (ops.stack(powers) for powers in zip(*now, strict=True))
+        seen = self.mean((ops.stop_gradient(generated), true))
+        # The truth stays what it is, and all of it seen so far counts; the generator changes, and its mean is of late.
+        kept = [
+            mean + (power - mean) * ops.minimum(pace / count, 1.0)
+            for mean, power, pace in zip(state["mean_power"], seen, (LATE, 1.0), strict=True)
+        ]
+        excess = surplus(*kept)
+        loss = excess * quotient(generated, kept[1])
+        # The mean of the field (k = 0) weighs as much as all other scales together.
+        return kept, ops.mean(ops.abs(excess)), ops.mean(loss[:, 0]) + ops.mean(loss[:, 1:])
+
+    def _target(self, scaling: Scaling, maps: Any) -> Any:
+        """What the pixel loss aims at: true maps, whose cells on a physical bound lie `margin` beyond it."""
+        margin = self.config.margin
+        if not margin:
+            return maps
+        low, high = (float(scaling.bound(bound)) for bound in (-np.inf, np.inf))
+        below, above = (ops.cast(on, maps.dtype) for on in (maps <= low + 1e-5, maps >= high - 1e-5))
+        return maps + margin * (above - below)
+
+
+def bounded(raw: Any, outputs: Sequence[Scaling]) -> Any:
+    """Generated maps within the physical bounds.
+
+    The gradient passes what lies beyond: a cell wrongly emptied can be filled again. The pixel loss keeps the raw
+    output from drifting.
+    """
+    within = by_channel(lambda scaling, y: scaling.bound(y, ops), outputs, raw)
+    return raw + ops.stop_gradient(within - raw)
+
+
+def by_channel(function: Callable[[Scaling, Any], Any], scalings: Sequence[Scaling], maps: Any) -> Any:
+    """`function` of each channel's scaling and maps."""
+    channels = [function(scaling, maps[..., i : i + 1]) for i, scaling in enumerate(scalings)]
+    return channels[0] if len(channels) == 1 else ops.concatenate(channels, axis=-1)
+
+
+def forward(scaling: Scaling, x: Any) -> Any:
+    return scaling.forward(x, ops)
+
+
+def restore(scaling: Scaling, y: Any) -> Any:
+    return scaling.restore(y, ops)
+
+
+def repeat(maps: Any, times: int) -> Any:
+    """A batch so many times over."""
+    return maps if times == 1 else ops.concatenate([maps] * times, axis=0)
+
+
+def _halves(maps: Any) -> tuple[Any, Any]:
+    """Two realisations that follow one upon the other along the batch."""
+    half = maps.shape[0] // 2
+    return maps[:half], maps[half:]
