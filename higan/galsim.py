@@ -4,9 +4,9 @@ a shear measurement makes of stamps.
 >>> import galsim
 >>> from higan.galsim import HiganGalaxy
 >>> rng = galsim.BaseDeviate(1)
->>> galaxy = HiganGalaxy(flux_radius=5.0, mag_auto=22.5, zphot=0.7, rng=rng)  # doctest: +SKIP
->>> seen = galsim.Convolve(galaxy.shear(g1=0.02), galsim.Kolmogorov(fwhm=0.7))  # doctest: +SKIP
->>> image = seen.drawImage(scale=0.2)  # doctest: +SKIP
+>>> galaxy = HiganGalaxy(flux_radius=5.0, mag_auto=22.5, zphot=0.7, rng=rng)
+>>> seen = galsim.Convolve(galaxy.shear(g1=0.02), galsim.Kolmogorov(fwhm=0.7))
+>>> image = seen.drawImage(scale=0.2)
 
 In YAML the parameters are fields like any other::
 
@@ -105,8 +105,8 @@ class HiganGalaxy(galsim.InterpolatedImage):
 
     Examples
     --------
-    >>> galaxy = HiganGalaxy(flux_radius=5.0, mag_auto=22.5, zphot=0.7)  # doctest: +SKIP
-    >>> print(galaxy)  # doctest: +SKIP
+    >>> galaxy = HiganGalaxy(flux_radius=5.0, mag_auto=22.5, zphot=0.7)
+    >>> print(galaxy)
     higan.galsim.HiganGalaxy(flux_radius=5, mag_auto=22.5, zphot=0.7, checkpoint='cosmos-like')
     """
 
@@ -158,7 +158,7 @@ class HiganGalaxy(galsim.InterpolatedImage):
         Examples
         --------
         >>> theta = {"flux_radius": [3.0, 5.0], "mag_auto": [21.0, 22.0], "zphot": 0.7}
-        >>> galaxies = HiganGalaxy.batch(theta, galsim.BaseDeviate(1))  # doctest: +SKIP
+        >>> galaxies = HiganGalaxy.batch(theta, galsim.BaseDeviate(1))
         """
         emulator = _emulator(os.fspath(checkpoint))
         if isinstance(parameters, str | os.PathLike):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import higan
+from higan import photometry
 from higan.checkpoint import shipped_folder
 from higan.mapset import MapSet
 from higan.recipe import load_recipe, validate_recipe
@@ -55,7 +56,7 @@ def test_power_responds_to_parameters_as_in_simulations(amplitudes, parameter):
     assert abs(amplitudes[parameter] - 1) < 0.10
 
 
-@pytest.mark.parametrize("name", ["eor21cm-2d", "eor21cm-2d-mean", "eor21cm-3d", "hi-z5-2d"])
+@pytest.mark.parametrize("name", ["cosmos-like", "eor21cm-2d", "eor21cm-2d-mean", "eor21cm-3d", "hi-z5-2d"])
 def test_recipes_are_those_of_the_checkpoints(name):
     """What the card keeps of the recipe is what training/ has, new keys at their defaults."""
     recipe = load_recipe(shipped_folder("training") / f"{name}.toml")
@@ -68,3 +69,24 @@ def test_cards_are_of_the_shipped_maps_simulator():
         card = higan.load(name).card
         assert card.training["simulator"] == truth.simulator
         assert not set(card.training["seeds"]) & set(truth.extra["seeds"].tolist()), "nothing trains on the demo maps"
+
+
+def test_galaxies_are_what_they_were_asked_to_be():
+    """Flux exactly, half-light radius to a few percent; no light below zero; no two alike, and no angle preferred."""
+    rng = np.random.default_rng(1)
+    asked = {"flux_radius": rng.uniform(4, 11, 192), "mag_auto": rng.uniform(21, 23.4, 192)}
+    stamps = higan.load("cosmos-like").sample(parameters={**asked, "zphot": np.full(192, 0.7)}, seed=1)
+    assert stamps.shape == (192, 64, 64) and stamps.min() >= 0
+    found = photometry.measure(stamps)
+    np.testing.assert_allclose(found["mag_auto"], asked["mag_auto"], atol=1e-4)
+    error = np.log(found["flux_radius"] / asked["flux_radius"])
+    assert abs(error.mean()) < 0.02 and error.std() < 0.1
+    light = stamps / stamps.sum(axis=(1, 2), keepdims=True)
+    distances = np.abs(light[:, None] - light).sum(axis=(2, 3)) + 2 * np.eye(192)
+    assert distances.min() > 0.02
+    y, x = np.indices((64, 64)) - 31.5
+    within = light * (x**2 + y**2 < 16**2)
+    xx, yy, xy = ((within * product).sum(axis=(1, 2)) for product in (x * x, y * y, x * y))
+    ellipticity = np.stack([xx - yy, 2 * xy]) / (xx + yy)
+    assert (np.abs(ellipticity.mean(axis=1)) < 3 * ellipticity.std(axis=1) / 192**0.5).all()
+    assert (ellipticity.std(axis=1) > 0.1).all()

@@ -186,6 +186,9 @@ def nearest_distances(
         best = np.empty((len(moves), len(known)), dtype=np.float32)
         for start in range(0, len(known), CHUNK):
             part = slice(start, start + CHUNK)
+            if "roll" not in symmetries:
+                best[:, part] = _products(own.astype(np.complex64), known[part], grid)
+                continue
             conjugate = known[part].conj()
             for j, one in enumerate(own.astype(np.complex64)):
                 best[j, part] = _largest(one * conjugate, grid, symmetries)
@@ -249,6 +252,16 @@ def _correlations(product: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Mean product of two maps for every translation, (n, cells), none of it first."""
     lags = scipy.fft.irfftn(product, s=shape, axes=tuple(range(1, product.ndim)), norm="forward")
     return lags.reshape(len(product), -1)
+
+
+def _products(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Mean products (n, m) of n and m maps of `shape` by their modes, in single precision."""
+    # The last axis has half of the modes; those in between stand for two.
+    columns = np.arange(second.shape[-1])
+    weights = np.where((columns == 0) | (2 * columns == shape[-1]), 1, 2).astype(np.float32)
+    # Re(a b*) is the product of real and imaginary parts, side by side.
+    flat = [np.ascontiguousarray(modes).reshape(len(modes), -1).view(np.float32) for modes in (first * weights, second)]
+    return flat[0] @ flat[1].T
 
 
 def _largest(product: np.ndarray, shape: tuple[int, ...], symmetries: Sequence[str]) -> np.ndarray:
