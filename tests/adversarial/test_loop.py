@@ -550,7 +550,7 @@ def test_radii_of_stamps_are_held(tmp_path):
 
 def test_training_on_stamps(tmp_path):
     """From noise, a latent vector and a magnitude: stamps in the middle, and of exactly that magnitude."""
-    folder = loop.train(stamp_recipe(maps=400, tick_maps=200), tmp_path / "run", maps=stamps())
+    folder = loop.train(stamp_recipe(maps=800, tick_maps=400), tmp_path / "run", maps=stamps())
     found = load(folder).sample(parameters={"mag_auto": [20.5, 21.5]}, seed=1, realisations=3)
     assert found.shape == (2, 3, 16, 16)
     np.testing.assert_allclose(found.sum(axis=(2, 3)), np.repeat(flux(np.array([[20.5], [21.5]])), 3, 1), rtol=1e-4)

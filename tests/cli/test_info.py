@@ -35,7 +35,7 @@ def test_checkpoint(checkpoint, capsys):
         assert capsys.readouterr().out.startswith(f"checkpoint  {name.rsplit('/')[-1]}, version 1")
     assert main(["info", "eor"]) == 2
     err = capsys.readouterr().err
-    assert "nor the name of a shipped checkpoint (eor21cm-2d" in err and err.count("\n") == 1
+    assert "nor the name of a shipped checkpoint (cosmos-like, eor21cm-2d" in err and err.count("\n") == 1
 
 
 def test_says_where_values_are_not_finite(capsys, tmp_path):
