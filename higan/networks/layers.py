@@ -209,8 +209,8 @@ class Modulation(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         x, embedding = inputs
         gamma, beta = ops.split(self.dense(embedding), 2, axis=-1)
-        around = (-1, *(1,) * (len(x.shape) - 2), self.channels)
-        return x * (1.0 + ops.reshape(gamma, around)) + ops.reshape(beta, around)
+        gamma, beta = (_around(values, len(x.shape) - 2) for values in (gamma, beta))
+        return x * (1.0 + gamma) + beta
 
     def compute_output_shape(self, shapes: Any) -> Any:
         return shapes[0]

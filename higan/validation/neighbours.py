@@ -186,19 +186,16 @@ def nearest_distances(
         best = np.empty((len(moves), len(known)), dtype=np.float32)
         for start in range(0, len(known), CHUNK):
             part = slice(start, start + CHUNK)
-            if "roll" not in symmetries:
-                best[:, part] = _products(own.astype(np.complex64), known[part], grid)
-                continue
-            conjugate = known[part].conj()
-            for j, one in enumerate(own.astype(np.complex64)):
-                best[j, part] = _largest(one * conjugate, grid, symmetries)
+            best[:, part] = _largest(own.astype(np.complex64), known[part], grid, symmetries)
         near = np.argsort(squares - 2 * best.max(axis=0), kind="stable")[:CANDIDATES]
         square = _correlations(np.abs(own[:1]) ** 2, grid)[0, 0]
         gaps = np.empty(len(near))
         for j, row in enumerate(near):
             training_map = _coarse(training[row : row + 1], grid, scaling)
-            product = own[best[:, row].argmax()] * training_map.conj()
-            correlation = _largest(_padded(product, grid, shape), shape, symmetries)[0]
+            moved = own[best[:, row].argmax()][None]
+            correlation = _largest(_padded(moved, grid, shape), _padded(training_map, grid, shape), shape, symmetries)[
+                0, 0
+            ]
             gaps[j] = square + _correlations(np.abs(training_map) ** 2, grid)[0, 0] - 2 * correlation
         nearest[i] = near[gaps.argmin()]
         distances[i] = np.sqrt(max(gaps.min(), 0.0))
@@ -254,17 +251,17 @@ def _correlations(product: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return lags.reshape(len(product), -1)
 
 
-def _products(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Mean products (n, m) of n and m maps of `shape` by their modes, in single precision."""
+def _largest(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...], symmetries: Sequence[str]) -> np.ndarray:
+    """The largest mean products (n, m) of n and m maps, by their modes, over translations, where there are any."""
+    if "roll" in symmetries:
+        conjugate = second.conj()
+        return np.stack([_correlations(one * conjugate, shape).max(axis=1) for one in first])
     # The last axis has half of the modes; those in between stand for two.
     columns = np.arange(second.shape[-1])
-    weights = np.where((columns == 0) | (2 * columns == shape[-1]), 1, 2).astype(np.float32)
+    weights = np.where((columns == 0) | (2 * columns == shape[-1]), 1, 2).astype(first.real.dtype)
     # Re(a b*) is the product of real and imaginary parts, side by side.
-    flat = [np.ascontiguousarray(modes).reshape(len(modes), -1).view(np.float32) for modes in (first * weights, second)]
+    flat = [
+        np.ascontiguousarray(modes).reshape(len(modes), -1).view(modes.real.dtype)
+        for modes in (first * weights, second)
+    ]
     return flat[0] @ flat[1].T
-
-
-def _largest(product: np.ndarray, shape: tuple[int, ...], symmetries: Sequence[str]) -> np.ndarray:
-    """The largest mean product over translations, where there are any."""
-    lags = _correlations(product, shape)
-    return lags.max(axis=1) if "roll" in symmetries else lags[:, 0]
