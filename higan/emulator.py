@@ -150,7 +150,7 @@ class Emulator:
         )
         lazy = isinstance(stacked, list)
         n = 1 if single else len(stacked[0] if lazy else stacked)
-        theta = self.check_parameters(parameters or {}, n, allow_extrapolation=allow_extrapolation)
+        theta = self.check_parameters(parameters, n, allow_extrapolation=allow_extrapolation)
         rows = np.arange(n) if rows is None else np.asarray(rows, dtype=np.int64).reshape(-1)
         if len(rows) != n:
             raise MapSetError(f"rows has {len(rows)} entries for {n} maps. Give one a map.")
@@ -243,7 +243,7 @@ class Emulator:
             check_count("realisations", realisations)
         check_seed(seed)
         stacked = self._skies(fields)
-        theta = self.check_parameters(parameters or {}, 1, allow_extrapolation=allow_extrapolation)
+        theta = self.check_parameters(parameters, 1, allow_extrapolation=allow_extrapolation)
         self._warn_of_extrapolation(theta)
         n = cells_along_face(self.card, len(stacked), cell_angle)
         nside = default_nside(len(stacked), n) if nside is None else nside
@@ -331,9 +331,10 @@ class Emulator:
         return self.painter.noise(shape, seed=seed, rows=rows, realisations=realisations)
 
     def check_parameters(
-        self, parameters: Mapping[str, Any], n: int, *, allow_extrapolation: bool = False
+        self, parameters: Mapping[str, Any] | None, n: int, *, allow_extrapolation: bool = False
     ) -> np.ndarray:
         """Parameters of `n` maps as (n, n_par), in the card's order; ParameterError where they do not fit."""
+        parameters = _named(parameters)
         known = [p.name for p in self.card.parameters]
         for name in parameters:
             if name not in known:
@@ -427,7 +428,7 @@ class Emulator:
             raise MapSetError(f"shape is {shape}; {card.name} paints maps of {card.ndim} dimensions.")
         for n in shape:
             check_count("shape", n)
-        counts = [np.size(values) for values in (parameters or {}).values() if np.ndim(values)]
+        counts = [np.size(values) for values in _named(parameters).values() if np.ndim(values)]
         counts += [] if rows is None else [np.size(rows)]
         return np.empty((max(counts, default=1), *shape, 0), dtype=np.float32), not counts
 
@@ -497,6 +498,16 @@ def check_seed(seed: Any) -> None:
     """Refuse what is no seed of the noise."""
     if not (isinstance(seed, int | np.integer) and 0 <= seed < 2**64):
         raise ParameterError(f"seed must be a whole number from 0 to 2^64 - 1, received {seed!r}.")
+
+
+def _named(parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """`parameters`, none of them where not given; ParameterError where they are no mapping."""
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise ParameterError(
+            f"parameters should be a mapping of names to numbers, received a {type(parameters).__name__}; of an "
+            "astropy or pandas table it is dict(table)."
+        )
+    return parameters or {}
 
 
 def _brief(value: Any) -> str:

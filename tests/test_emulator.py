@@ -124,6 +124,7 @@ def test_bad_fields(emulator, density, change, message):
     ("theta", "message"),
     [
         (None, "parameter BIAS is missing: tiny takes BIAS, T_MEAN."),
+        (np.array([2.0, 20.0]), "parameters should be a mapping of names to numbers, received a ndarray"),
         ({"BIAS": 2.0}, "parameter T_MEAN is missing"),
         ({**THETA, "BAIS": 2.0}, "tiny has no parameter 'BAIS'; did you mean 'BIAS'?"),
         ({**THETA, "SIGMA_8": 0.8}, "tiny has no parameter 'SIGMA_8'; it takes BIAS, T_MEAN"),

@@ -70,7 +70,7 @@ def build_generator(
     """
     space = (None,) * ndim
     # `edge`, whether convolutions keep the sides of a map apart.
-    options: dict[str, Any] = {"seed": seed, "edge": config.centred, "dtype": dtype}
+    options: dict[str, Any] = {"seed": seed, "edge": config.centred, "isotropic": config.isotropic, "dtype": dtype}
     inputs = [keras.Input((*space, n_inputs), name="fields")] if n_inputs else []
     modulating = [keras.Input((n_parameters,), name="parameters")] if n_parameters else []
     inputs += modulating

@@ -216,6 +216,38 @@ class Modulation(keras.layers.Layer):
         return shapes[0]
 
 
+class IsotropicConvolution(keras.layers.Layer):
+    """Convolution, 3 cells wide, that commutes with exchanging axes and reflecting them, on (batch, *shape, channels).
+
+    Weights are those of the centre and of the neighbours at 1, √2 and √3 cells, (ndim + 1, channels, `channels`), in
+    an orthonormal basis. It takes a cell from each side of a map.
+    """
+
+    def __init__(self, channels: int, seed: int, gain: float, **options: Any):
+        super().__init__(**options)
+        self.channels, self.seed, self.gain = channels, seed, gain
+
+    def build(self, shape: Any) -> None:
+        ndim = len(shape) - 2
+        steps = np.abs(np.indices((3,) * ndim) - 1).sum(axis=0).ravel()
+        alike = steps[:, None] == np.arange(ndim + 1)
+        self.basis = (alike / np.sqrt(alike.sum(axis=0))).astype(np.float32)
+        normal = HostNormal(self.seed, self.name, self.gain)
+        self.kernel = self.add_weight(shape=(ndim + 1, shape[-1], self.channels), initializer=normal, name="kernel")
+        self.bias = self.add_weight(shape=(self.channels,), initializer="zeros", name="bias")
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        basis = ops.convert_to_tensor(self.basis, dtype=self.kernel.dtype)
+        kernel = ops.tensordot(basis, self.kernel, 1)
+        kernel = ops.reshape(kernel, (*(3,) * (len(x.shape) - 2), x.shape[-1], self.channels))
+        return ops.conv(x, kernel, padding="valid", data_format="channels_last") + self.bias
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        inner = [None if n is None else n - 2 for n in shape[1:-1]]
+        return (shape[0], *inner, self.channels)
+
+
 def convolution(
     x: Any,
     channels: int,
@@ -225,12 +257,15 @@ def convolution(
     kernel: int = 3,
     gain: float = 2**0.5,
     edge: bool = False,
+    isotropic: bool = False,
     dtype: Any,
 ) -> Any:
     """Convolution in as many dimensions as `x` has: periodic, or, with an `edge`, zero beyond it."""
     ndim = len(x.shape) - 2
     if kernel > 1 and not edge:
         x = PeriodicPadding(kernel // 2, name=f"{name}_pad", dtype=dtype)(x)
+    if kernel == 3 and isotropic:
+        return IsotropicConvolution(channels, seed, gain, name=name, dtype=dtype)(x)
     layer = {1: keras.layers.Conv1D, 2: keras.layers.Conv2D, 3: keras.layers.Conv3D}[ndim]
     return layer(
         channels,

@@ -288,6 +288,28 @@ def test_what_flows_past_a_block_may_drown_its_noise(normalised):
     assert (after > 0.5 * before) if normalised else (after < 0.02 * before)
 
 
+@pytest.mark.parametrize("n_inputs", [0, 1])
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_isotropic_exchanges_and_reflects_axes_as_its_fields_are(ndim, n_inputs):
+    shape = [8, 12, 16][:ndim]
+    config, model = build(ndim, n_inputs, isotropic=True)
+    values = arguments(config, shape, n_inputs=n_inputs)
+
+    def turn(x):
+        return np.flip(np.swapaxes(x, 1, ndim), axis=1) if x.ndim > 2 else x
+
+    out = call(model, values)
+    np.testing.assert_allclose(call(model, [turn(x) for x in values]), turn(out), atol=1e-5)
+    assert out.shape == (2, *shape, 1) and 0.05 < out.std() < 5
+    # Any network would pass, if it were blind to its neighbours; one without the option does not.
+    if ndim > 1:
+        other = build(ndim, n_inputs)[1]
+        assert np.abs(call(other, [turn(x) for x in values]) - turn(call(other, values))).max() > 0.1
+        assert model.count_params() < other.count_params() * 0.7
+    with pytest.raises(ValueError, match="leave isotropic or centred out"):
+        GeneratorConfig(isotropic=True, centred=True)
+
+
 def test_there_is_no_random_layer_and_no_state():
     _, model = build()
     assert not model.non_trainable_variables
