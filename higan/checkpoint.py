@@ -107,8 +107,8 @@ class Card(_Table):
     inputs, outputs : list of FieldCard
     parameters : list of ParameterCard
     cell_size, thickness, redshift : float
-        Of the training maps, lengths in `length_units`.
-    geometry : {"box", "image", "healpix"}
+        Of the training maps, `cell_size` in `length_units`, `thickness` in `depth_units`.
+    geometry : {"box", "image", "patch", "healpix"}
         What kind of maps, as of :class:`higan.mapset.Geometry`.
     shape : list of int
         Cells of a training map.
@@ -141,7 +141,7 @@ class Card(_Table):
     length_units: str = "Mpc"
     thickness: FiniteFloat | None = None
     redshift: FiniteFloat | None = None
-    geometry: str = Field(default="box", pattern="^(box|image|healpix)$")
+    geometry: str = Field(default="box", pattern="^(box|image|patch|healpix)$")
     shape: list[Annotated[int, Field(ge=1, lt=LONGEST_AXIS)]] = Field(default=[], max_length=3)
     magnitude: str = ""
     periodic: bool = True
@@ -153,6 +153,11 @@ class Card(_Table):
     licence: str = ""
     citation: str = ""
     weights_sha256: str = ""
+
+    @property
+    def depth_units(self) -> str:
+        """The unit of `thickness`: a length, also where cells are angles."""
+        return "Mpc" if self.geometry == "patch" else self.length_units
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Card:
@@ -438,7 +443,7 @@ def describe(path: str | os.PathLike[str]) -> str:
         f"trained     {card.objective}; {card.training.get('simulator', '')} "
         f"{card.training.get('simulator_version', '')}, {card.training.get('simulations', '?')} simulations",
         f"maps        cells of {card.cell_size:g} {card.length_units}"
-        + (f", slabs of {card.thickness:g} {card.length_units}" if card.thickness else "")
+        + (f", slabs of {card.thickness:g} {card.depth_units}" if card.thickness else "")
         + (f", z = {card.redshift:g}" if card.redshift is not None else ""),
     ]
     for title, items in (("input", card.inputs), ("output", card.outputs)):

@@ -194,7 +194,7 @@ class Emulator:
         parameters: Mapping[str, Any] | None = None,
         *,
         seed: int,
-        cell_angle: float,
+        cell_angle: float | None = None,
         realisations: int | None = None,
         row: int = 0,
         nside: int | None = None,
@@ -211,8 +211,9 @@ class Emulator:
             Every parameter of the card, in its units.
         seed : int
             The same seed, input and row give the same sky.
-        cell_angle : float
+        cell_angle : float, optional
             Of one of the generator's cells, in arcmin: :func:`higan.painting.sphere.cell_angle` gives that of a shell.
+            A generator that was trained on patches of the sky has its own.
         realisations : int, optional
             Draw so many of the sky.
         row : int
@@ -245,6 +246,13 @@ class Emulator:
         stacked = self._skies(fields)
         theta = self.check_parameters(parameters, 1, allow_extrapolation=allow_extrapolation)
         self._warn_of_extrapolation(theta)
+        if cell_angle is None:
+            if self.card.geometry != "patch":
+                raise ParameterError(
+                    f"{self.card.name} has cells of {self.card.cell_size:g} {self.card.length_units}: give cell_angle, "
+                    "in arcmin."
+                )
+            cell_angle = self.card.cell_size
         n = cells_along_face(self.card, len(stacked), cell_angle)
         nside = default_nside(len(stacked), n) if nside is None else nside
         check_nside(nside, n, nested=nested)
@@ -379,16 +387,16 @@ class Emulator:
                     f"{maps.name}: field {item.field!r} has maps of shape {maps.field(item.field).shape}, but "
                     f"{card.name} takes {card.ndim} dimensions. Give each channel as a field of its own."
                 )
-        for what, ours, theirs in (
-            ("cell size", maps.cell_size, card.cell_size),
-            ("slab thickness", maps.geometry.thickness, card.thickness),
+        depths = maps.geometry.depth_units, card.depth_units
+        for what, ours, theirs, (unit, needed) in (
+            ("cell size", maps.cell_size, card.cell_size, (maps.geometry.length_units, card.length_units)),
+            ("slab thickness", maps.geometry.thickness, card.thickness, depths),
         ):
             if theirs is None and ours is None:
                 continue
-            unit = maps.geometry.length_units
-            if ours is None or theirs is None or unit != card.length_units or abs(ours - theirs) > 1e-3 * theirs:
+            if ours is None or theirs is None or unit != needed or abs(ours - theirs) > 1e-3 * theirs:
                 received = "none" if ours is None else f"{ours:g} {unit}"
-                wanted = "none" if theirs is None else f"{theirs:g} {card.length_units}"
+                wanted = "none" if theirs is None else f"{theirs:g} {needed}"
                 raise MapSetError(
                     f"{maps.name} has a {what} of {received}, but {card.name} was trained on {wanted}. "
                     "Regrid the maps, or train on such maps."

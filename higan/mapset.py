@@ -10,7 +10,8 @@ A map set lives in one HDF5 file that ``h5py`` alone can read::
     /parameters          float64 (n_sim, n_par); attrs: names, units, lower, upper
     /simulation          int32 (n,): the row of /parameters that each map came from
     /seeds, /split       (n_sim,), optional
-    /axis, /slab         (n,), optional: where in its simulation a 2D map was cut
+    /axis, /slab,        (n,), optional: where in its simulation, or on its sky, a 2D map was cut
+    /patch
     /redshift,           (n,), optional: of the shells of a lightcone
     /thickness
     /source_row,         (n,), in generated sets: the row of the input and which realisation of it
@@ -43,7 +44,7 @@ UNSEEN = -1.6375e30  # HEALPix's mark of a masked pixel
 MASKED = 0.9 * UNSEEN  # pixels of at most this are masked
 SPLITS = ("train", "validation", "test")
 PER_SIMULATION = ("seeds", "split")
-PER_MAP = ("axis", "slab", "source_row", "realisation", "redshift", "thickness")
+PER_MAP = ("axis", "slab", "patch", "source_row", "realisation", "redshift", "thickness")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Geometry:
 
     Parameters
     ----------
-    kind : {"box", "image", "healpix"}
+    kind : {"box", "image", "patch", "healpix"}
+        A patch is a square of one of HEALPix's base faces.
     ndim : int
         Number of spatial axes of a map (1 for healpix).
     box_size : float, optional
@@ -89,12 +91,11 @@ class Geometry:
         The unit of `cell_size`; ``None`` for that of the box.
     redshift : float, optional
     thickness : float, optional
-        Depth over which a 2D map is averaged, in `length_units`.
+        Depth over which a 2D map is averaged, in `depth_units`.
     cosmology : mapping
         Background parameters that the simulations share.
     ordering : str, optional
-        Of HEALPix pixels, "RING" or "NESTED". A cell is a pixel then, in arcmin, and `thickness` that of the shell in
-        `box_size_units`; masked pixels hold healpy's UNSEEN.
+        Of HEALPix pixels, "RING" or "NESTED". A cell is a pixel then, in arcmin; masked pixels hold healpy's UNSEEN.
     coordinates : str, optional
         Of a healpix map: "G", "E" or "C", as COORDSYS of its FITS files.
     """
@@ -125,10 +126,15 @@ class Geometry:
 
     @property
     def length_units(self) -> str:
-        """The unit of `cell` and, but on the sphere, of `thickness`, and the inverse of that of k."""
+        """The unit of `cell`, and the inverse of that of k."""
         if self.kind == "healpix":
             return "arcmin"
         return (self.cell_size is not None and self.cell_size_units) or self.box_size_units
+
+    @property
+    def depth_units(self) -> str:
+        """The unit of `thickness`: a length, also where cells are angles."""
+        return self.box_size_units if self.kind in ("patch", "healpix") else self.length_units
 
     @property
     def window(self) -> str | None:

@@ -111,6 +111,9 @@ class ObjectiveConfig(_Table):
     half_light_weight : float
         Of the error of the half-light radii of stamps, where the parameter flux_radius says what they are to be
         (:func:`higan.adversarial.half_light.half_light_error`).
+    asymmetry_weight : float
+        Of the CRPS of the asymmetries of stamps (:func:`higan.adversarial.asymmetry.asymmetry_crps`), with `pixel`
+        "crps".
     r1, r2 : float
         γ of the zero-centred gradient penalties.
     gradient_penalty : float
@@ -134,6 +137,7 @@ class ObjectiveConfig(_Table):
     octave_weight: float = Field(default=0.0, ge=0)
     one_point_weight: float = Field(default=0.0, ge=0)
     half_light_weight: float = Field(default=0.0, ge=0)
+    asymmetry_weight: float = Field(default=0.0, ge=0)
     r1: float = Field(default=0.02, ge=0)
     r2: float = Field(default=0.02, ge=0)
     gradient_penalty: float = Field(default=10.0, ge=0)
@@ -149,7 +153,7 @@ class ObjectiveConfig(_Table):
             raise ValueError("without an adversary pixel_weight must be positive")
         if self.spectral == "crps" and self.pixel != "crps":
             raise ValueError("spectral 'crps' takes the two realisations that only pixel = 'crps' makes")
-        for name in ("mode_weight", "octave_weight", "one_point_weight"):
+        for name in ("mode_weight", "octave_weight", "one_point_weight", "asymmetry_weight"):
             if getattr(self, name) and self.pixel != "crps":
                 raise ValueError(f"{name} takes the two realisations that only pixel = 'crps' makes")
         return self
@@ -318,6 +322,8 @@ class Recipe(_Table):
             raise ValueError("training.context is around crops: it needs training.crop")
         if self.generator.centred and (self.training.crop is not None or "roll" in self.data.symmetries):
             raise ValueError("generator.centred maps have a middle: leave out training.crop and the symmetry 'roll'")
+        if self.objective.asymmetry_weight and not self.generator.centred:
+            raise ValueError("objective.asymmetry_weight is of stamps about their middle: it needs generator.centred")
         if not self.data.inputs and not self.generator.noise_channels:
             raise ValueError("without data.inputs maps are drawn from noise: it needs generator.noise_channels above 0")
         if self.objective.pixel == "crps" and not self.generator.random:

@@ -65,6 +65,10 @@ def without(*path):
             changed("objective", to={"one_point_weight": 1.0}),
             "one_point_weight takes the two realisations that only pixel = ",
         ),
+        (
+            changed("objective", to={"pixel": "crps", "asymmetry_weight": 1.0}),
+            "objective.asymmetry_weight is of stamps about their middle: it needs generator.centred",
+        ),
         (changed("objective", to={"pixel_scales": [0]}), "objective.pixel_scales.0: input should be greater than 0"),
         (changed("training", "crop", to=7), "training.crop is 7, which is no multiple of the generator's stride, 2."),
         (changed("training", "context", to=2), "training.context is around crops: it needs training.crop"),

@@ -154,6 +154,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
         octave_weight=recipe.objective.octave_weight,
         one_point_weight=recipe.objective.one_point_weight,
         half_light_weight=recipe.objective.half_light_weight,
+        asymmetry_weight=recipe.objective.asymmetry_weight,
         kernel=acs_kernel() if recipe.observation.psf == "acs" else None,
         noise=recipe.observation.noise,
         shape=tuple(maps.shape) if recipe.training.crop is None else (recipe.training.crop,) * card.ndim,

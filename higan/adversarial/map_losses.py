@@ -1,4 +1,4 @@
-"""All losses of generated maps but the adversary's: cells, power spectra, modes, octaves, one-point distributions."""
+"""All losses of generated maps but the adversary's: cells, spectra, modes, octaves, one-point distributions, shapes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from higan.adversarial.adam import State
+from higan.adversarial.asymmetry import asymmetry_crps
 from higan.adversarial.half_light import half_light_error
 from higan.adversarial.objectives import crps
 from higan.adversarial.octaves import block_means, octave_crps
@@ -60,6 +61,9 @@ class MapLosses:
         if config.half_light_weight:
             parts["half_light"] = half_light_error(generated, repeat(batch["radius"], config.realisations))
             total = total + config.half_light_weight * parts["half_light"]
+        if config.asymmetry_weight:
+            parts["asymmetry"] = asymmetry_crps(*_halves(generated), true)
+            total = total + config.asymmetry_weight * parts["asymmetry"]
         kept = {}
         if config.mean_power_weight:
             kept["mean_power"], parts["surplus"], loss = self._mean_power(state, chosen, count)

@@ -94,9 +94,7 @@ def select_parameters(maps: MapSet, recipe: Recipe) -> MapSet:
 def check_geometry(maps: MapSet, recipe: Recipe) -> None:
     """Refuse profiles and a telescope for maps that are not made for them, and whole maps whose sides do not touch."""
     if maps.geometry.kind == "healpix":
-        raise MapSetError(
-            f"{maps.name} holds maps of the sky, which a generator can paint but not yet be trained on. Give flat maps."
-        )
+        raise MapSetError(f"{maps.name} holds maps of the sky. Cut patches from them to train on: higan patches.")
     if not (maps.geometry.periodic or recipe.training.crop or recipe.generator.centred):
         raise RecipeError(
             f"{maps.name} holds maps that are not periodic, but networks join opposite sides of a whole map. Train on "

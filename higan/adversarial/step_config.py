@@ -46,6 +46,8 @@ class StepConfig:
         Of the score of one-point distributions (:func:`higan.adversarial.one_point.one_point_crps`); with "crps".
     half_light_weight : float
         Of the error of half-light radii (:func:`higan.adversarial.half_light.half_light_error`).
+    asymmetry_weight : float
+        Of the score of asymmetries (:func:`higan.adversarial.asymmetry.asymmetry_crps`); with "crps".
     shape : tuple of int
         Of the maps, for these means.
     kernel : array, optional
@@ -89,6 +91,7 @@ class StepConfig:
     octave_weight: float = 0.0
     one_point_weight: float = 0.0
     half_light_weight: float = 0.0
+    asymmetry_weight: float = 0.0
     shape: tuple[int, ...] = ()
     kernel: np.ndarray | None = None
     noise: float = 0.0

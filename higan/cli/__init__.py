@@ -17,6 +17,7 @@ VERBS = {
     "simulate": "make a map set with a simulator",
     "slabs": "cut 2D slabs from a 3D map set",
     "cubes": "cut smaller cubes from a 3D map set",
+    "patches": "cut square patches from maps of the sky",
     "train": "train a generator by a recipe",
     "sample": "paint maps with a checkpoint",
     "merge": "join the shards of a job array",

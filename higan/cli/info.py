@@ -90,7 +90,7 @@ def _geometry(geometry: Geometry, mapset: MapSet) -> str:
     if geometry.box_size is not None or geometry.cell_size is not None:
         parts.append(f"cells of {_short(mapset.cell_size)} {geometry.length_units}")
     if geometry.thickness is not None:
-        parts.append(f"slabs of {_short(geometry.thickness)} {units}")
+        parts.append(f"slabs of {_short(geometry.thickness)} {geometry.depth_units}")
     parts.append("periodic" if geometry.periodic else "not periodic")
     if geometry.redshift is not None:
         parts.append(f"redshift {_short(geometry.redshift)}")
@@ -101,7 +101,7 @@ def _shell(geometry: Geometry, mapset: MapSet) -> str:
     parts = [f"healpix, nside {round((mapset.shape[0] / 12) ** 0.5)}, {geometry.ordering or 'unknown'} order"]
     parts.append(f"pixels of {_short(mapset.cell_size)} arcmin")
     for name, value, units in (
-        ("thickness", geometry.thickness, f" {geometry.box_size_units}"),
+        ("thickness", geometry.thickness, f" {geometry.depth_units}"),
         ("redshift", geometry.redshift, ""),
     ):
         if name in mapset.extra:

@@ -21,7 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_cut_arguments(parser: argparse.ArgumentParser, output: str, what: str) -> None:
     """Arguments of all verbs that cut boxes."""
-    parser.add_argument("boxes", metavar="BOXES.h5", help="a 3D map set")
+    parser.add_argument("maps", metavar="BOXES.h5", help="a 3D map set")
+    add_output_arguments(parser, output, what)
+
+
+def add_output_arguments(parser: argparse.ArgumentParser, output: str, what: str) -> None:
+    """Arguments of all verbs that cut maps."""
     parser.add_argument("--output", required=True, metavar=output, help=what)
     parser.add_argument("--fields", metavar="A,B", help="fields to take, with commas between (default: all)")
     parser.add_argument("--compression", choices=["gzip", "lzf"], help="HDF5 filter")
@@ -36,11 +41,11 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def run_cut(cut: Callable[..., Path], cells: int, arguments: argparse.Namespace) -> None:
-    """Cut as the arguments of :func:`add_cut_arguments` say, and show what came out."""
+    """Cut as the arguments of :func:`add_output_arguments` say, and show what came out."""
     from higan.mapset import MapSet
 
     path = cut(
-        MapSet.open(arguments.boxes),
+        MapSet.open(arguments.maps),
         arguments.output,
         cells,
         fields=arguments.fields.split(",") if arguments.fields else None,

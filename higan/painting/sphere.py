@@ -54,14 +54,14 @@ def cell_angle(
     redshift : float or None
         Of the shell.
     thickness : float or None
-        Of the shell, in the card's length unit.
+        Of the shell, in the card's `depth_units`.
     cosmology : mapping, optional
         A flat one by its h and Omega_m; astropy's Planck18 where it has not both.
 
     Returns
     -------
     float
-        Cell size over comoving distance.
+        Cell size over comoving distance; the cell itself where the checkpoint was trained on patches of the sky.
 
     Raises
     ------
@@ -69,14 +69,19 @@ def cell_angle(
         If the shell does not say its redshift or thickness, or is unlike the slabs the checkpoint was trained on.
     """
     override = "or give the angle of a cell (--cell-angle)"
-    for what, value in (("redshift", redshift), ("thickness", thickness)):
-        if value is None and (what == "redshift" or card.thickness is not None):
+    of_the_sky = card.geometry == "patch"
+    for what, value, known in (("redshift", redshift, card.redshift), ("thickness", thickness, card.thickness)):
+        if value is None and (known is not None or (what == "redshift" and not of_the_sky)):
             raise MapSetError(
                 f"The {what} of the shell is unknown, but {card.name} has cells of {card.cell_size:g} "
-                f"{card.length_units}. Say it (--{what}), {override}."
+                f"{card.length_units}{'' if known is None else f' and the {what} {known:g}'}. Say it (--{what}), "
+                f"{override}."
             )
-    assert redshift is not None
-    if card.redshift is not None and abs(redshift - card.redshift) > REDSHIFT_TOLERANCE * (1 + card.redshift):
+    if (
+        redshift is not None
+        and card.redshift is not None
+        and abs(redshift - card.redshift) > REDSHIFT_TOLERANCE * (1 + card.redshift)
+    ):
         raise MapSetError(
             f"The shell is at z = {redshift:g}, but {card.name} was trained at z = {card.redshift:g}. Take a shell of "
             f"that redshift, {override}."
@@ -85,9 +90,12 @@ def cell_angle(
         assert thickness is not None
         if abs(thickness - card.thickness) > THICKNESS_TOLERANCE * card.thickness:
             raise MapSetError(
-                f"The shell is {thickness:g} {card.length_units} thick, but {card.name} was trained on slabs of "
-                f"{card.thickness:g} {card.length_units}. Take a shell of that thickness, {override}."
+                f"The shell is {thickness:g} {card.depth_units} thick, but {card.name} was trained on slabs of "
+                f"{card.thickness:g} {card.depth_units}. Take a shell of that thickness, {override}."
             )
+    if of_the_sky:
+        return card.cell_size
+    assert redshift is not None
     return card.cell_size / comoving_distance(redshift, card.length_units, cosmology) / ARCMIN
 
 
@@ -119,9 +127,9 @@ def lattices(card: Card, maps: MapSet, angle: float | None = None) -> list[int]:
         return [cells_along_face(card, npix, angle)] * len(maps)
     shared = {"redshift": geometry.redshift, "thickness": geometry.thickness}
     own = {name: maps.extra.get(name, [value] * len(maps)) for name, value in shared.items()}
-    if None not in own["thickness"] and card.thickness is not None and geometry.box_size_units != card.length_units:
+    if None not in own["thickness"] and card.thickness is not None and geometry.depth_units != card.depth_units:
         raise MapSetError(
-            f"{maps.name} has shells measured in {geometry.box_size_units}, but {card.name} takes {card.length_units}. "
+            f"{maps.name} has shells measured in {geometry.depth_units}, but {card.name} takes {card.depth_units}. "
             "Convert the thickness first."
         )
     return [

@@ -21,6 +21,7 @@ __all__ = ["SIMULATORS", "simulate", "simulator"]
 SIMULATORS = {
     "21cmfast": ("higan.simulators.twentyonecmfast", "TwentyOneCmFast"),
     "galaxies": ("higan.simulators.galaxies", "Galaxies"),
+    "shells": ("higan.simulators.shells", "Shells"),
     "post-reionisation": ("higan.simulators.post_reionisation", "PostReionisation"),
 }
 

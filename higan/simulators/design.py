@@ -15,6 +15,11 @@ import numpy as np
 from higan.errors import HiganError
 from higan.mapset import Parameter
 
+SETS = {
+    "lh": "fills the parameter space",
+    "cv": "fiducial parameters, many seeds",
+    "1p": "one parameter at a time, one seed",
+}
 STEPS = (-1.0, -0.5, -0.25, 0.25, 0.5, 1.0)
 """Values of a one-parameter set, in half-widths of the parameter's range around its fiducial value."""
 
@@ -55,6 +60,30 @@ class Design:
                 f"{len(self) - 1}). Choose among these."
             )
         return Design(self.parameters[rows], self.seeds[rows], self.split[rows])
+
+
+def design_of(
+    set: str, parameters: Sequence[Parameter], splits: Sequence[tuple[str, int]], first_seed: int, n: int | None = None
+) -> Design:
+    """The simulations of one of the three sets.
+
+    Parameters
+    ----------
+    set : {"lh", "cv", "1p"}
+    parameters : sequence of Parameter
+    splits : sequence of (str, int)
+        Of "lh": names and numbers of simulations.
+    first_seed : int
+    n : int, optional
+        Simulations of "cv"; 27 where not given.
+    """
+    if set == "lh":
+        total = sum(count for _, count in splits)
+        # Of the next power of two, which keeps the sequence balanced.
+        return sobol(parameters, total, 1 << (total - 1).bit_length(), first_seed, splits)
+    if set == "cv":
+        return cosmic_variance(parameters, 27 if n is None else n, first_seed)
+    return one_parameter(parameters, first_seed)
 
 
 def fiducial(parameters: Sequence[Parameter]) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 
 from higan.errors import HiganError, MissingDependencyError
 from higan.mapset import Geometry, Parameter
-from higan.simulators.design import Design, cosmic_variance, one_parameter, sobol
+from higan.simulators.design import SETS, Design, design_of
 
 TEMPLATE = ("simple", "small")
 
@@ -64,11 +64,7 @@ class TwentyOneCmFast:
         "neutral_fraction": ("", "neutral fraction of hydrogen"),
         "brightness_temp": ("mK", "21 cm brightness temperature"),
     }
-    sets: ClassVar[dict[str, str]] = {
-        "lh": "fills the parameter space",
-        "cv": "fiducial parameters, many seeds",
-        "1p": "one parameter at a time, one seed",
-    }
+    sets: ClassVar[dict[str, str]] = SETS
     splits: ClassVar[tuple[tuple[str, int], ...]] = (("train", 160), ("validation", 16), ("test", 24))
     seeds: ClassVar[dict[str, int]] = {"lh": 1000, "cv": 2000, "1p": 3000}
     per_part: ClassVar[int] = 1
@@ -113,14 +109,7 @@ class TwentyOneCmFast:
 
     def design(self, set: str, seed: int | None = None, n: int | None = None) -> Design:
         """The simulations of a set; see the class."""
-        first = self.seeds[set] if seed is None else seed
-        if set == "lh":
-            total = sum(count for _, count in self.splits)
-            # Of the next power of two, which keeps the sequence balanced.
-            return sobol(self.parameters, total, 1 << (total - 1).bit_length(), first, self.splits)
-        if set == "cv":
-            return cosmic_variance(self.parameters, 27 if n is None else n, first)
-        return one_parameter(self.parameters, first)
+        return design_of(set, self.parameters, self.splits, self.seeds[set] if seed is None else seed, n)
 
     def run(self, parameters: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
         """One coeval box; nothing is cached on disc."""

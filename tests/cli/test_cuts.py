@@ -4,13 +4,14 @@ import subprocess
 import sys
 
 import h5py
+import healpy as hp
 import numpy as np
 import pytest
 
 from higan.cli import main
-from higan.cuts import cubes, slabs
+from higan.cuts import cubes, patches, slabs
 from higan.errors import MapSetError
-from higan.mapset import Field, Geometry, MapSet
+from higan.mapset import UNSEEN, Field, Geometry, MapSet, Parameter
 from tests.test_mapset import example
 
 
@@ -99,6 +100,73 @@ def test_wrong_arguments(tmp_path, boxes, capsys, arguments, message):
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
     assert [item.name for item in tmp_path.iterdir()] == ["boxes.h5"]
+
+
+def skies(n_sim=2, nside=8, ordering="RING", masked=(), **geometry):
+    """Each pixel holds its number, in RING order, and a thousand times that of its sky."""
+    npix = 12 * nside**2
+    ring = np.arange(npix, dtype="float32")
+    if ordering == "NESTED":
+        ring = hp.reorder(ring, r2n=True)
+    values = 1000 * np.arange(n_sim, dtype="float32")[:, None] + ring
+    values[:, np.isin(ring, masked)] = UNSEEN
+    return MapSet(
+        {"dust": Field(values, "mag"), "gas": Field(2 * values, "K")},
+        np.arange(n_sim)[:, None],
+        [Parameter("BIAS")],
+        np.arange(n_sim),
+        Geometry(kind="healpix", ndim=1, periodic=False, ordering=ordering, redshift=1.0, thickness=100.0, **geometry),
+        extra={"split": np.array(["train", "test"] * n_sim)[:n_sim]},
+    )
+
+
+@pytest.mark.parametrize("ordering", ["RING", "NESTED"])
+def test_patches(tmp_path, ordering, capsys):
+    source = skies(ordering=ordering).save(tmp_path / "skies.h5")
+    output = tmp_path / "patches.h5"
+    assert main(["patches", str(source), "--output", str(output), "--side-cells", "4"]) == 0
+    assert "96 maps of 4 x 4" in capsys.readouterr().out
+    maps = MapSet.open(output)
+    assert maps.geometry.kind == "patch" and not maps.geometry.periodic and maps.geometry.ndim == 2
+    assert maps.cell_size == pytest.approx(hp.nside2resol(8, arcmin=True)) and maps.geometry.length_units == "arcmin"
+    assert (maps.geometry.redshift, maps.geometry.thickness, maps.geometry.depth_units) == (1.0, 100.0, "Mpc")
+    assert maps.simulation.tolist() == [0] * 48 + [1] * 48 and maps.extra["split"].tolist() == ["train", "test"]
+    assert maps.extra["patch"].tolist() == 2 * list(range(48))
+    values = maps.read("dust")
+    for patch in (0, 1, 2, 3, 21, 47):
+        face, x, y = patch // 4, 4 * (patch % 4 // 2), 4 * (patch % 2)
+        across, up = np.meshgrid(x + np.arange(4), y + np.arange(4), indexing="ij")
+        expected = hp.xyf2pix(8, across, up, face)
+        np.testing.assert_array_equal(values[patch], expected)
+        np.testing.assert_array_equal(values[48 + patch], 1000 + expected)
+    np.testing.assert_array_equal(maps.read("gas"), 2 * values)
+
+
+def test_faces_of_a_single_sky_count_as_simulations(tmp_path):
+    maps = MapSet.open(patches(skies(n_sim=1), tmp_path / "patches.h5", 4, fields=["gas"]))
+    assert maps.n_sim == 12 and maps.simulation.tolist() == np.repeat(np.arange(12), 4).tolist()
+    assert list(maps.fields) == ["gas"] and "split" not in maps.extra and maps.parameters.shape == (12, 1)
+
+
+def test_patches_with_masked_pixels_are_left_out(tmp_path):
+    gone = hp.xyf2pix(8, 5, 2, 3), hp.xyf2pix(8, 0, 0, 4)
+    maps = MapSet.open(patches(skies(masked=gone), tmp_path / "patches.h5", 4))
+    assert sorted(set(range(48)) - set(maps.extra["patch"].tolist())) == [3 * 4 + 2, 4 * 4]
+    assert len(maps) == 2 * 46 and (maps.read("dust") >= 0).all()
+    with pytest.raises(MapSetError, match=r"No patch of 8 pixels .* is without masked ones"):
+        patches(skies(masked=[hp.xyf2pix(8, 3, 3, face) for face in range(12)]), tmp_path / "none.h5", 8)
+    assert not (tmp_path / "none.h5").exists()
+
+
+def test_patches_of_what_is_no_sky(tmp_path, boxes):
+    for maps, side, message in (
+        (boxes, 4, "patches are cut from HEALPix maps"),
+        (skies(), 3, r"Take a side of 1, 2, 4, 8\."),
+        (skies(box_size_units="Mpc/h"), 4, "measured in Mpc/h"),
+        (skies(ordering=None), 4, "RING or NESTED"),
+    ):
+        with pytest.raises(MapSetError, match=message):
+            patches(maps, tmp_path / "patches.h5", side)
 
 
 def test_only_cubes(tmp_path):
