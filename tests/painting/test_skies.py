@@ -1,13 +1,18 @@
+import dataclasses
+
 import healpy as hp
 import numpy as np
 import pytest
 from astropy.io import fits
 
 import higan.painting.skies as skies
+from higan.adversarial import loop
+from higan.adversarial.preparation import check_geometry
 from higan.cli import main
-from higan.emulator import Emulator
-from higan.errors import MapSetError
-from higan.mapset import UNSEEN, MapSet
+from higan.cuts import patches
+from higan.emulator import Emulator, load
+from higan.errors import MapSetError, ParameterError
+from higan.mapset import UNSEEN, Field, Geometry, MapSet
 from higan.mapset_writer import partial_path
 from higan.painting.sphere import Sky, comoving_distance, lattices
 from higan.sources import open_source
@@ -173,9 +178,46 @@ def test_only_checkpoints_with_an_input_paint_a_sky(tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == ["shell.fits"]
 
 
-def test_training_on_a_sky_is_refused(tmp_path):
-    from higan.adversarial.preparation import check_geometry
+def local_skies(path, n_sim=4, nside=NSIDE):
+    """Skies whose temperature is 15 mK (1 + 2 δ), pixel by pixel."""
+    sky = np.stack([density(seed) for seed in range(n_sim)])
+    fields = {"density": Field(sky), "brightness_temp": Field((15 * (1 + 2 * sky)).astype("float32"), "mK")}
+    geometry = Geometry(kind="healpix", ndim=1, periodic=False, ordering="RING", redshift=1.0, thickness=100.0)
+    return MapSet.open(MapSet(fields, np.zeros((n_sim, 0)), [], np.arange(n_sim), geometry).save(path))
 
-    shell = healpix(write(tmp_path / "shell.fits", density()), ["density"])
-    with pytest.raises(MapSetError, match="not yet be trained on"):
-        check_geometry(shell, tiny.recipe())
+
+def test_trained_on_patches_of_the_sky(tmp_path, capsys):
+    """Skies are painted at the cell that was trained on, without any angle being given, and follow the law."""
+    maps = local_skies(tmp_path / "skies.h5")
+    data = MapSet.open(patches(maps, tmp_path / "patches.h5", 16))
+    recipe = tiny.recipe(
+        data={"symmetries": ["rotate", "reflect"]},
+        objective={"name": "none", "pixel": "l2", "pixel_weight": 1.0},
+        generator={"noise_channels": 0},
+        training={"maps": 1600, "crop": 8, "context": 4, "tick_maps": 1600, "batch_size": 8, "learning_rate": 3e-3},
+    )
+    folder = loop.train(recipe, tmp_path / "run", maps=data)
+    emulator = load(folder)
+    card = emulator.card
+    assert (card.geometry, card.length_units, card.depth_units) == ("patch", "arcmin", "Mpc")
+    assert card.cell_size == pytest.approx(ANGLE) and card.thickness == 100.0
+    assert lattices(card, maps) == [NSIDE] * 4
+    output = tmp_path / "painted.h5"
+    assert sample(folder, maps.path, output) == 0
+    painted = MapSet.open(output).read("brightness_temp")
+    true = maps.read("brightness_temp")
+    assert np.corrcoef(painted[0], true[0])[0, 1] > 0.95
+    np.testing.assert_allclose(painted[1], emulator.sample_sky(density(1), {}, seed=7, row=1), atol=1e-3)
+    thick = maps.with_geometry(dataclasses.replace(maps.geometry, thickness=50.0)).save(tmp_path / "thick.h5")
+    assert sample(folder, thick, tmp_path / "x.h5") == 2
+    assert "50 Mpc thick, but tiny was trained on slabs of 100 Mpc" in capsys.readouterr().err
+    unknown = maps.with_geometry(dataclasses.replace(maps.geometry, thickness=None)).save(tmp_path / "unknown.h5")
+    assert sample(folder, unknown, tmp_path / "x.h5") == 2
+    assert "thickness of the shell is unknown" in capsys.readouterr().err
+    with pytest.raises(ParameterError, match="give cell_angle"):
+        Emulator(tiny.painter()).sample_sky(density(), THETA, seed=1)
+
+
+def test_skies_are_trained_on_in_patches(tmp_path):
+    with pytest.raises(MapSetError, match="Cut patches from them to train on"):
+        check_geometry(local_skies(tmp_path / "skies.h5"), tiny.recipe())
