@@ -169,8 +169,8 @@ def patches(
     """Write the patches of `side_cells`² pixels that fill HEALPix's base faces, for training at the sky's own cells.
 
     Maps follow the order sky, face, then the patch's place along the face's x and y (:mod:`higan.painting.faces`).
-    Patches that hold a masked pixel are left out. Where all skies are of one simulation, each face counts as a
-    simulation of its own, so that regions of the sky can be kept for validation and test. One sky is in memory at a
+    Patches that hold a masked pixel are left out. Where all skies are of one simulation, each patch counts as
+    a simulation of its own, so that regions of the sky can be kept for validation and test. One sky is in memory at a
     time.
 
     Parameters
@@ -202,7 +202,7 @@ def patches(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     maps = MapSet.open(patches(skies, f"{folder}/patches.h5", 2))
     ...     len(maps), maps.n_sim, maps.read("dust")[1].tolist()
-    (48, 12, [[8.0, 10.0], [9.0, 11.0]])
+    (48, 48, [[8.0, 10.0], [9.0, 11.0]])
     """
     geometry = skies.geometry
     if geometry.kind != "healpix" or geometry.ordering not in ("RING", "NESTED"):
@@ -236,7 +236,7 @@ def patches(
     if skies.n_sim == 1:
         like = MapSet(
             skies.fields,
-            np.repeat(skies.parameters, FACES, axis=0),
+            np.repeat(skies.parameters, FACES * (n // side_cells) ** 2, axis=0),
             skies.parameter_info,
             skies.simulation,
             geometry,
@@ -245,8 +245,7 @@ def patches(
             created_by=skies.created_by,
             attributes=skies.attributes,
         )
-        simulation = (patch // (n // side_cells) ** 2).astype(np.int32)
-        per_simulation = {}
+        simulation, per_simulation = patch.astype(np.int32), {}
     writer = MapSetWriter(
         path,
         like,

@@ -2,10 +2,10 @@
 
     python training/dust_hi4pi.py DUST.fits HI.fits data/dust-hi4pi
 
-makes data/dust-hi4pi-patches.h5, the sky's twelve faces, six to train on, three for validation and three for the test
-(each time one in the north, one at the equator and one in the south), and data/dust-hi4pi-test.h5, the sky with all
-masked but the last three. Both maps are full skies of one nside: Planck's E(B - V) in mag (Planck Collaboration 2014,
-A&A 571, A11) and HI4PI's column density in cm^-2 (HI4PI Collaboration 2016, A&A 594, A116).
+makes data/dust-hi4pi-patches.h5, 48 patches of the sky, 29° wide: of the four in each of HEALPix's faces two to train
+on, one for validation and one for the test; and data/dust-hi4pi-test.h5, the sky with all masked but the last. Both
+maps are full skies of one nside: Planck's E(B - V) in mag (Planck Collaboration 2014, A&A 571, A11) and HI4PI's column
+density in cm^-2 (HI4PI Collaboration 2016, A&A 594, A116).
 """
 
 import argparse
@@ -19,11 +19,10 @@ from higan.cuts import patches
 from higan.mapset import UNSEEN, Field, MapSet
 from higan.sources.healpix import healpix
 
-REGIONS = [
-    *("train", "test", "train", "validation"),
-    *("validation", "train", "test", "train"),
-    *("train", "validation", "train", "test"),
-]
+# Another quarter of each face, so that no side of the sky is for one purpose alone.
+REGIONS = np.array(
+    [["test", "train", "validation", "train"][(part + face) % 4] for face in range(12) for part in range(4)]
+)
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,11 +42,11 @@ if __name__ == "__main__":
     nside = healpy.npix2nside(sky.shape[0])
     whole = MapSet(fields, np.zeros((1, 0)), [], [0], sky.geometry, simulator="Planck, HI4PI")
     whole = whole.with_geometry(dataclasses.replace(sky.geometry, ordering="RING"))
-    with h5py.File(patches(whole, f"{arguments.output}-patches.h5", nside), "r+") as file:
-        file["split"] = np.array(REGIONS, dtype=object)
+    with h5py.File(patches(whole, f"{arguments.output}-patches.h5", nside // 2), "r+") as file:
+        file["split"] = REGIONS.astype(object)
 
-    face = healpy.pix2xyf(nside, np.arange(12 * nside**2))[2]
-    seen = np.isin(face, np.flatnonzero(np.array(REGIONS) == "test"))
+    x, y, face = healpy.pix2xyf(nside, np.arange(12 * nside**2))
+    seen = REGIONS[4 * face + 2 * (x >= nside // 2) + (y >= nside // 2)] == "test"
     masked = {
         name: dataclasses.replace(field, array=np.where(seen, field.array, UNSEEN).astype(np.float32))
         for name, field in whole.fields.items()

@@ -142,10 +142,10 @@ def test_patches(tmp_path, ordering, capsys):
     np.testing.assert_array_equal(maps.read("gas"), 2 * values)
 
 
-def test_faces_of_a_single_sky_count_as_simulations(tmp_path):
+def test_patches_of_a_single_sky_count_as_simulations(tmp_path):
     maps = MapSet.open(patches(skies(n_sim=1), tmp_path / "patches.h5", 4, fields=["gas"]))
-    assert maps.n_sim == 12 and maps.simulation.tolist() == np.repeat(np.arange(12), 4).tolist()
-    assert list(maps.fields) == ["gas"] and "split" not in maps.extra and maps.parameters.shape == (12, 1)
+    assert maps.n_sim == 48 and maps.simulation.tolist() == list(range(48))
+    assert list(maps.fields) == ["gas"] and "split" not in maps.extra and maps.parameters.shape == (48, 1)
 
 
 def test_patches_with_masked_pixels_are_left_out(tmp_path):
