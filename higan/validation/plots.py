@@ -631,7 +631,11 @@ def _draw_means(axes: Axes, comparison: Comparison) -> None:
 
 def _k_axis(axes: Axes, k: np.ndarray, length_units: str) -> None:
     axes.set_xlim(k[0] * 0.9, k[-1] * 1.1)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    # Of an axis of few decades at 2 and 5 as well.
+    digits = (1, 2, 5) if k[-1] < 100 * k[0] else (1,)
+    plain = FuncFormatter(lambda k, _: f"{k:g}" if round(k / 10 ** np.floor(np.log10(k))) in digits else "")
+    axes.xaxis.set_major_formatter(plain)
+    axes.xaxis.set_minor_formatter(plain)
     axes.set_xlabel(f"k [1/{length_units}]")
 
 
