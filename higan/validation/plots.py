@@ -210,7 +210,7 @@ def skies(
             axes.set_title(f"{title}, {labels[row]}" if labels else title)
             bar = figure.colorbar(shown, ax=axes, location="bottom", fraction=0.05, pad=0.02, aspect=40, shrink=0.6)
             bar.outline.set_visible(False)
-            bar.ax.tick_params(labelsize=7, length=2)
+            bar.ax.tick_params(labelsize=6, length=2)
             bar.set_label((column_units or {}).get(name, units), fontsize=7.5)
         save(figure, path)
     return "Maps of the sky in Mollweide's projection; truth and models on one colour scale, first realisation."
