@@ -56,7 +56,7 @@ def test_power_responds_to_parameters_as_in_simulations(amplitudes, parameter):
     assert abs(amplitudes[parameter] - 1) < 0.10
 
 
-@pytest.mark.parametrize("name", ["cosmos-like", "eor21cm-2d", "eor21cm-2d-mean", "eor21cm-3d", "hi-z5-2d"])
+@pytest.mark.parametrize("name", ["cosmos-like", "eor21cm-2d", "eor21cm-2d-mean", "eor21cm-3d", "hi-z5-2d", "hi-z5-3d"])
 def test_recipes_are_those_of_the_checkpoints(name):
     """What the card keeps of the recipe is what training/ has, new keys at their defaults."""
     recipe = load_recipe(shipped_folder("training") / f"{name}.toml")

@@ -71,7 +71,8 @@ def validate(
         Fields of the truth that are themselves models of the one compared, as baselines: a halo model's, say.
     training : MapSet, optional
         The maps that the model was trained on, for recovery and memorisation
-        (:func:`higan.validation.checks.check_models`); the truth itself where it has training simulations.
+        (:func:`higan.validation.checks.check_models`); the truth itself where it has training simulations and they
+        are not among those compared.
     classifier : bool
         Train a classifier to tell the first realisations from true maps (:mod:`higan.validation.classifier`), which
         takes minutes.
@@ -182,7 +183,8 @@ def compare_models(
         raise MapSetError(
             f"{training.name} has maps of {training.shape}, {truth.name} of {truth.shape}: give one kind."
         )
-    if training is None and _trains(truth):
+    # Maps that are judged tell nothing of themselves: with split "all" the truth has no training maps beside them.
+    if training is None and _trains(truth) and not np.isin(training_rows(truth), rows).any():
         training = truth
     # A realisation is enough for these, and the first is the same however many there are.
     single = {

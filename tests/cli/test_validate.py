@@ -201,6 +201,14 @@ def test_checks_against_the_training_maps(tmp_path, checkpoint, map_set):
     assert "memorisation" in (out / "report.html").read_text()
 
 
+def test_maps_that_are_judged_are_no_training_maps(tmp_path, checkpoint, map_set):
+    """Every map is nearest to itself: with all simulations judged none is left to compare with."""
+    for split, checked in (("all", False), ("test", True)):
+        out = tmp_path / split
+        assert main(["validate", str(checkpoint), str(map_set.path), "--output", str(out), "--split", split]) == 0
+        assert ("memorisation" in metrics(out)["checks"]["tiny"]) == checked
+
+
 def test_training_maps_of_another_shape(tmp_path, checkpoint, map_set, capsys):
     other = tiny.maps(shape=(8, 8)).save(tmp_path / "other.h5")
     command = ["validate", str(checkpoint), str(map_set.path), "--output", str(tmp_path / "report")]
