@@ -7,6 +7,7 @@ never saw. Half of its answers are right where generated maps cannot be told fro
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,7 @@ SHARES = (
     0.75,
 )  # of the simulations: to train on, and up to the second to choose the weights by; the rest is judged
 FEWEST = 8  # simulations
-PATIENCE = 6  # epochs without a better loss, after which the classifier has converged
+PATIENCE = 2000  # steps without a better loss, after which the classifier has converged; of few maps, many epochs
 RESAMPLES = 1000
 
 
@@ -62,7 +63,7 @@ def classify(
     rows: np.ndarray,
     *,
     seed: int = 1,
-    epochs: int = 100,
+    epochs: int = 500,
     batch_size: int = 32,
     learning_rate: float = 5e-4,
 ) -> Classification:
@@ -118,6 +119,7 @@ def classify(
     training, choosing, judged = (
         np.flatnonzero((low <= share) & (share < high)) for low, high in ((0, SHARES[0]), SHARES, (SHARES[1], 1))
     )
+    patience = math.ceil(PATIENCE * batch_size / len(training))
     pairs = _Pairs(emulator, generated, truth, rows)
     model = _classifier(emulator, seed)
     model.compile(keras.optimizers.Adam(learning_rate), keras.losses.BinaryCrossentropy(from_logits=True))
@@ -129,7 +131,7 @@ def classify(
             shuffle=False,  # it is drawn anew each epoch
             verbose=0,
             callbacks=[
-                keras.callbacks.EarlyStopping("val_loss", patience=PATIENCE, restore_best_weights=True),
+                keras.callbacks.EarlyStopping("val_loss", patience=patience, restore_best_weights=True),
                 keras.callbacks.LambdaCallback(
                     on_epoch_end=lambda _, losses: advance(1, f"loss {losses['loss']:.3f}, {losses['val_loss']:.3f}")
                 ),
