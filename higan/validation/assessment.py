@@ -228,6 +228,7 @@ def _classified(model: Any, painted: np.ndarray, truth: MapSet, rows: np.ndarray
     return {
         "accuracy of a classifier": found.accuracy,
         "its 95 % interval": {"from": found.low, "to": found.high},
+        "accuracy of a regression on P(k) and moments": found.regression,
         "maps judged": found.maps,
         "epochs": found.epochs,
     }

@@ -160,12 +160,10 @@ def recovery(
             f"parameters takes {FEWEST} or more that differ."
         )
     fitted = _means(train, field, train_rows)
-    # What has no power, as where all is ionised, is far below the rest but finite.
-    floor = 1e-8 * fitted[:, :-3].max(axis=0) + 1e-300
-    regression = quadratic_ridge(_summaries(fitted, floor), known[:, varying])
+    regression = quadratic_ridge(summaries(fitted, fitted), known[:, varying])
 
     def infer(*which: Any) -> np.ndarray:
-        return regression(_summaries(_means(truth, field, rows, *which), floor))
+        return regression(summaries(_means(truth, field, rows, *which), fitted))
 
     simulations = np.unique(truth.simulation[rows])
     actual = truth.parameters[simulations][:, varying]
@@ -266,11 +264,9 @@ def _monomials(x: np.ndarray) -> np.ndarray:
 def _means(maps: MapSet, field: str, rows: np.ndarray, name: str = "", model: Model | None = None) -> np.ndarray:
     """P(k) in bins and moments 1 to 3 of the maps of each simulation (n_sim, …): the true ones, or those of a model."""
     _, index = np.unique(maps.simulation[rows], return_inverse=True)
-    weights = merged_bins(maps.shape, maps.cell_size, BINS)[2]
-    sums = np.zeros((int(index.max()) + 1, len(weights) + 3))
+    sums = np.zeros((int(index.max()) + 1, len(merged_bins(maps.shape, maps.cell_size, BINS)[2]) + 3))
     realisations = 1 if model is None else model.realisations
     size = max(1, BATCH_CELLS // (int(np.prod(maps.shape)) * realisations))
-    cells = tuple(range(1, maps.geometry.ndim + 1))
     for start in range(0, len(rows), size):
         batch = rows[start : start + size]
         if model is None:
@@ -278,15 +274,25 @@ def _means(maps: MapSet, field: str, rows: np.ndarray, name: str = "", model: Mo
         else:
             values = check_maps(model.maps(batch), (len(batch), *maps.shape), name, batch)
         for i in range(values.shape[1]):
-            one = values[:, i].astype(np.float64)
-            P = power_spectrum(one, maps.cell_size, maps.geometry.window)[1] @ weights.T
-            moments = np.stack([(one**power).mean(axis=cells) for power in (1, 2, 3)], axis=1)
-            np.add.at(sums, index[start : start + size], np.hstack([P, moments]) / values.shape[1])
+            measured = power_and_moments(values[:, i], maps.cell_size, maps.geometry.window, BINS)
+            np.add.at(sums, index[start : start + size], measured / values.shape[1])
     return sums / np.bincount(index)[:, None]
 
 
-def _summaries(means: np.ndarray, floor: np.ndarray) -> np.ndarray:
-    """ln P(k), mean, standard deviation and skewness."""
+def power_and_moments(maps: np.ndarray, cell_size: float, window: str | None, bins: int) -> np.ndarray:
+    """P(k) in so many bins, fewer on small maps, and moments 1 to 3 of maps (n, *shape): (n, bins + 3)."""
+    maps = maps.astype(np.float64)
+    P = power_spectrum(maps, cell_size, window)[1] @ merged_bins(maps.shape[1:], cell_size, bins)[2].T
+    cells = tuple(range(1, maps.ndim))
+    return np.hstack([P, *((maps**power).mean(axis=cells)[:, None] for power in (1, 2, 3))])
+
+
+def summaries(means: np.ndarray, fitted: np.ndarray) -> np.ndarray:
+    """ln P(k), mean, standard deviation and skewness of what :func:`power_and_moments` gives.
+
+    What has no power, as where all is ionised, is far below the rest, that of `fitted`, but finite.
+    """
+    floor = 1e-8 * fitted[:, :-3].max(axis=0) + 1e-300
     P, (mean, square, cube) = means[:, :-3], means[:, -3:].T
     variance = np.maximum(square - mean**2, 0.0)
     skewness = ratio(cube - 3 * mean * variance - mean**3, variance**1.5)

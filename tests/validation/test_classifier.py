@@ -27,12 +27,21 @@ def judge(change, n_sim=40, observation=None, **options):
 def test_maps_of_the_same_law_cannot_be_told():
     found = judge(lambda maps: maps, epochs=15)
     assert found.low < 0.65 and found.low <= found.accuracy <= found.high and found.maps == 40
+    assert found.regression < 0.7
 
 
 def test_noise_is_told():
     rng = np.random.default_rng(3)
     found = judge(lambda maps: np.maximum(maps + 3 * rng.normal(size=maps.shape).astype("float32"), 0), epochs=40)
     assert found.accuracy > 0.85 and found.low > 0.7 and found.epochs <= 40
+    assert found.regression > 0.9
+
+
+def test_a_regression_tells_what_a_network_has_not_learnt():
+    """A faint grain at the smallest scales, after a moment of training."""
+    rng = np.random.default_rng(3)
+    found = judge(lambda maps: maps + 2 * rng.normal(size=maps.shape).astype("float32"), epochs=1)
+    assert found.regression > 0.8 > found.accuracy
 
 
 def test_too_few_simulations():
