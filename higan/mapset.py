@@ -476,6 +476,12 @@ class MapSet:
             expected = n if name in PER_MAP else self.n_sim
             if len(values) != expected:
                 raise MapSetError(f"{self.name}: {name!r} has {len(values)} entries where {expected} are needed.")
+            if name != "split" and values.dtype.kind not in "iuf":
+                raise MapSetError(
+                    f"{self.name}: {name!r} holds {values.dtype}, but it is of numbers. Mend or remove it."
+                )
+        if not isinstance(self.geometry.cosmology, Mapping):
+            raise MapSetError(f"{self.name}: the cosmology is {self.geometry.cosmology!r}, but it names parameters.")
 
     # -- files -----------------------------------------------------------------------------------------------
 

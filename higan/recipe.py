@@ -64,6 +64,15 @@ class DataConfig(_Table):
     simulations: int | None = Field(default=None, ge=1)
     simulate: dict[str, Any] | None = None
 
+    @model_validator(mode="after")
+    def _once(self) -> DataConfig:
+        for what in ("inputs", "outputs", "parameters"):
+            names = getattr(self, what) or []
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{what} names {twice!r} twice")
+        return self
+
 
 class ObjectiveConfig(_Table):
     """What is minimised (:mod:`higan.adversarial.objectives`).

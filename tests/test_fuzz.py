@@ -124,6 +124,8 @@ def damaged(draw, content):
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     content = bytearray(content)
     for _ in range(rng.integers(1, 6)):
+        if len(content) < 2:
+            break
         at = int(rng.integers(1, len(content)))
         how = rng.choice(["byte", "bit", "number", "copy", "cut"], p=[0.35, 0.3, 0.2, 0.1, 0.05])
         if how == "byte":
@@ -281,6 +283,8 @@ def test_cards(checkpoint, tmp_path):
         key = json.dumps(
             [found.network.model_dump(), found.ndim, *map(len, (found.inputs, found.outputs, found.parameters))]
         )
+        if found.stride != found.network.stride:
+            return  # higan.load refuses it
         if found.network.count_weights(2, 1, 1, 2) > 10**5 or (key not in models and len(models) > 5):
             return
         if key not in models:

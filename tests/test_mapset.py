@@ -174,6 +174,8 @@ def test_values_that_are_not_finite_name_the_map(tmp_path, bad):
         ({"parameters": np.zeros((3, 1)), "extra": {}}, "0 to 3, but there are 3 rows"),
         ({"simulation": np.arange(12) - 1}, "runs from -1"),
         ({"extra": {"seeds": [1, 2]}}, "'seeds' has 2 entries where 4"),
+        ({"extra": {"seeds": list("abcd")}}, "'seeds' holds <U1, but it is of numbers"),
+        ({"geometry": Geometry(box_size=16.0, cosmology=1)}, "the cosmology is 1, but it names parameters"),
         ({"extra": {"axis": [1, 2]}}, "'axis' has 2 entries where 12"),
     ],
 )

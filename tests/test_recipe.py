@@ -44,6 +44,7 @@ def without(*path):
         (changed("training", "maps", to=0), "training.maps: input should be greater than or equal to 1. Received 0."),
         (changed("training", "schedule", to="linear"), "training.schedule: input should be 'cosine' or 'constant'"),
         (changed("generator", to=3), "generator: input should be a valid dictionary"),
+        (changed("data", "inputs", to=["density", "density"]), "inputs names 'density' twice"),
         (changed("data", "outputs", to=[]), "data.outputs: list should have at least 1 item"),
         (
             changed("data", "inputs", to=[]) | {"objective": {}, "generator": {"noise_channels": 0}},

@@ -297,7 +297,7 @@ class Baselines:
             columns = len(self.k) if by_scale else len(QUANTILES) if name.endswith("quantiles") else 1
             found[name] = (array, (terms, columns))
         for name, (array, shape) in found.items():
-            if array.shape != shape or array.dtype.kind != "f" or not np.isfinite(array).all():
+            if array.shape != shape or array.dtype.char not in "efd" or not np.isfinite(array).all():
                 raise ValueError(f"{name!r} of shape {array.shape} and type {array.dtype} is no {shape} finite numbers")
         if not (len(self.k) and (np.diff(self.k) > 0).all() and 0 < self.cell_size < np.inf):
             raise ValueError("its wavenumbers or cells are none")
