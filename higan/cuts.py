@@ -215,7 +215,10 @@ def patches(
             f"{skies.name} has shells measured in {geometry.depth_units}, but those of patches are in Mpc. Convert the "
             "thickness first."
         )
-    n, ordering = side_of(skies.shape[0]), str(geometry.ordering)
+    try:
+        n, ordering = side_of(skies.shape[0]), str(geometry.ordering)
+    except ValueError as error:
+        raise MapSetError(f"{skies.name}: {error}. Give maps of all their pixels, masked ones UNSEEN.") from None
     _must_divide(n, side_cells, "Patches", "side")
     chosen = _chosen(skies, fields, "patches")
 

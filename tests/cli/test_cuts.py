@@ -164,6 +164,7 @@ def test_patches_of_what_is_no_sky(tmp_path, boxes):
         (skies(), 3, r"Take a side of 1, 2, 4, 8\."),
         (skies(box_size_units="Mpc/h"), 4, "measured in Mpc/h"),
         (skies(ordering=None), 4, "RING or NESTED"),
+        (skies().with_fields({"dust": Field(np.zeros((2, 700), "float32"))}), 4, "700 pixels are no full sky"),
     ):
         with pytest.raises(MapSetError, match=message):
             patches(maps, tmp_path / "patches.h5", side)
