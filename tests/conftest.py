@@ -2,8 +2,13 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+
+# Who runs the tests in the background may have them ignored, and children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
