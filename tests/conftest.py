@@ -6,10 +6,6 @@ import signal
 import subprocess
 import sys
 
-# Who runs the tests in the background may have them ignored, and children would inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
@@ -23,6 +19,10 @@ import pytest
 
 from higan.mapset import MapSet
 from tests import tiny
+
+# Who runs the tests in the background may have them ignored, and children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
