@@ -105,6 +105,11 @@ class ObjectiveConfig(_Table):
     spectral_by_axis : bool
         Take the power along each axis for itself. Networks start with directions of their own, which in three
         dimensions no other loss takes from them in a short training.
+    spectral_floor : float
+        With "crps", the share of the mean power below which a map's power counts little.
+    spectral_slope_weight : float
+        With "crps", of the differences of ln P between neighbouring bins of k, beside ln P: for maps whose power
+        scatters widely, but in all bins together, as that of stamps of concentrated and diffuse galaxies does.
     mean_power_weight : float
         Of a loss on R(k) of running means of generated and true power, and on their mean squares at k = 0, of the same
         fields: where the power of single maps scatters widely, only the mean of many can say whether it is right.
@@ -141,6 +146,8 @@ class ObjectiveConfig(_Table):
     spectral: Literal["ratio", "crps"] = "ratio"
     spectral_fields: list[Literal["physical", "scaled"]] = Field(default=["physical"], min_length=1)
     spectral_by_axis: bool = False
+    spectral_floor: float = Field(default=0.1, gt=0)
+    spectral_slope_weight: float = Field(default=0.0, ge=0)
     mean_power_weight: float = Field(default=0.0, ge=0)
     mode_weight: float = Field(default=0.0, ge=0)
     octave_weight: float = Field(default=0.0, ge=0)

@@ -149,6 +149,8 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
         spectral=recipe.objective.spectral,
         spectral_by_axis=recipe.objective.spectral_by_axis,
         spectral_fields=tuple(recipe.objective.spectral_fields),
+        spectral_floor=recipe.objective.spectral_floor,
+        spectral_slope_weight=recipe.objective.spectral_slope_weight,
         mean_power_weight=recipe.objective.mean_power_weight,
         mode_weight=recipe.objective.mode_weight,
         octave_weight=recipe.objective.octave_weight,

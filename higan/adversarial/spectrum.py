@@ -90,6 +90,8 @@ def spectral_crps(
     group: int = 1,
     by_axis: bool = False,
     mean: Mean = alone,
+    floor: float = EMPTY,
+    slope_weight: float = 0.0,
 ) -> Any:
     """CRPS of two realisations' ln(P + floor), mean over bins of k, groups of maps and channels; lower is better.
 
@@ -103,11 +105,15 @@ def spectral_crps(
         Two realisations and the truth of one condition each; cells are square.
     window, group, by_axis, mean
         As of :func:`spectral_loss`; powers are summed over a group.
+    floor : float
+        Of the true mean power over groups, in each bin: groups with less power than that count little.
+    slope_weight : float
+        Of the CRPS of the differences between neighbouring bins of k, which is added. Where ln P of a map scatters
+        widely, but in all bins together, its slopes tell what its values hide.
 
     Returns
     -------
     scalar tensor
-        The floor is a tenth of the true mean over groups, in each bin: groups with hardly any power count little.
 
     References
     ----------
@@ -123,8 +129,13 @@ def spectral_crps(
     """
     powers = [_power(maps, window, group, by_axis) for maps in _of_order_one(mean, first, second, real)]
     true = mean(ops.mean(powers[-1], axis=1, keepdims=True))
-    logs = [ops.log(quotient(power, true, 1e-12) + EMPTY) for power in powers]
-    return ops.mean(crps(*logs))
+    logs = [ops.log(quotient(power, true, 1e-12) + floor) for power in powers]
+    score = ops.mean(crps(*logs))
+    if not slope_weight:
+        return score
+    axes = len(real.shape) - 2 if by_axis else 1
+    logs = [ops.reshape(values, (axes, -1, *values.shape[1:])) for values in logs]
+    return score + slope_weight * ops.mean(crps(*(values[:, 1:] - values[:, :-1] for values in logs)))
 
 
 def mode_score(first: Any, second: Any, real: Any, window: str | None = None, mean: Mean = alone) -> Any:

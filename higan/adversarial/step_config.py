@@ -34,6 +34,8 @@ class StepConfig:
         What it is taken of.
     spectral_by_axis : bool
         Whether it is taken of the power along each axis for itself.
+    spectral_floor, spectral_slope_weight : float
+        Of :func:`higan.adversarial.spectrum.spectral_crps`.
     mean_power_weight : float
         Of a loss on R(k) of running means of generated and true power (:func:`higan.adversarial.spectrum.surplus`), of
         the same fields: of all true maps seen and of about the last eighth of the generated ones.
@@ -86,6 +88,8 @@ class StepConfig:
     spectral: str = "ratio"
     spectral_fields: tuple[str, ...] = ("physical",)
     spectral_by_axis: bool = False
+    spectral_floor: float = 0.1
+    spectral_slope_weight: float = 0.0
     mean_power_weight: float = 0.0
     mode_weight: float = 0.0
     octave_weight: float = 0.0

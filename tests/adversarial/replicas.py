@@ -37,7 +37,7 @@ def steps(accumulate=1):
     step = Step(_noisy_generator(), backends.linear_discriminator(), config)
     yield "ratio", step, [_batch(i, channels=1) for i in range(STEPS)]
     observed = dict(interpolated=10.0, noise=0.1, accumulate=accumulate)
-    step = backends.linear_step("wgan-gp", spectral="crps", **observed, **options)
+    step = backends.linear_step("wgan-gp", spectral="crps", spectral_slope_weight=0.5, **observed, **options)
     yield "crps", step, [_batch(i, channels=0) for i in range(STEPS)]
 
 

@@ -434,7 +434,13 @@ def test_three_dimensions_in_crops(tmp_path):
     """What was trained on crops paints whole boxes; the validation is of these."""
     maps = tiny.maps(n_sim=6, per_sim=1, shape=(12, 12, 12))
     recipe = tiny.recipe(
-        objective={"spectral": "crps", "spectral_weight": 1.0, "spectral_fields": ["physical", "scaled"]},
+        objective={
+            "spectral": "crps",
+            "spectral_weight": 1.0,
+            "spectral_fields": ["physical", "scaled"],
+            "spectral_floor": 0.01,
+            "spectral_slope_weight": 1.0,
+        },
         training={"maps": 8, "crop": 4, "context": 4, "maps_per_simulation": 2, "tick_maps": 8},
     )
     checkpoint = loop.train(recipe, tmp_path / "run", maps=maps)

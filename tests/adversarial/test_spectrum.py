@@ -130,3 +130,22 @@ def test_mode_score_of_nearly_empty_maps():
 def test_mode_score_of_empty_maps():
     empty = np.zeros((2, 8, 8, 1), np.float32)
     assert float(mode_score(empty, empty, empty)) == 0
+
+
+def test_spectral_crps_of_slopes():
+    """Power that is too high by the same factor in all bins has no wrong slopes; a floor hides what is below it."""
+    real = np.random.default_rng(9).normal(size=(3, 16, 16)).astype("float32")
+    steepness = 0.4
+    # A bin is one fundamental wide: powers there grow by exp(steepness) from bin to bin, within a bin's width.
+    k = 16 * np.hypot(*np.meshgrid(np.fft.fftfreq(16), np.fft.rfftfreq(16), indexing="ij"))
+    steep = np.fft.irfft2(np.fft.rfft2(real) * np.exp(steepness / 2 * np.round(k)), (16, 16)).astype("float32")
+
+    def slopes(fake, **options):
+        fake, true = fake[..., None], real[..., None]
+        without, alone = (float(spectral_crps(fake, fake, true, slope_weight=w, **options)) for w in (0.0, 1.0))
+        return alone - without
+
+    assert slopes(3 * real, floor=1e-6) == pytest.approx(0.0, abs=1e-4)
+    assert slopes(steep, floor=1e-6) == pytest.approx(steepness, rel=0.1)
+    assert slopes(steep, floor=1e6) < 1e-3
+    assert slopes(steep, floor=1e-6, by_axis=True) == pytest.approx(steepness, rel=0.1)
