@@ -285,7 +285,7 @@ def _window(setting: Setting) -> dict[str, str]:
         return {"window": setting.window or "none: the maps are periodic"}
     if setting.seen is None or setting.seen.all():
         return {"C_l": "healpy's anafast, the whole sky"}
-    return {"C_l": f"healpy's anafast over f_sky = {setting.seen.mean():.3f}; the mask's coupling of l is not undone"}
+    return {"C_l": f"healpy's anafast, f_sky = {setting.seen.mean():.3f}; the mask's coupling of l is undone by MASTER"}
 
 
 def _how(comparison: Comparison) -> dict[str, str]:

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from higan.errors import MapSetError
 from higan.mapset import UNSEEN, Field, Geometry, MapSet
 from higan.sources.healpix import healpix
 from higan.validation import compare
-from higan.validation.angular_power import angular_power, bands
+from higan.validation.angular_power import Decoupling, angular_power, bands, coupling
 from higan.validation.models import from_emulator
 from tests import tiny
 
@@ -66,6 +67,67 @@ def test_masked_power_is_corrected_for_the_sky_that_is_left():
     assert abs(mean - 1) < 0.03
     # The other's mask counts as well.
     np.testing.assert_array_equal(angular_power(masked, masked), angular_power(masked, sky(C, seed)))
+
+
+def test_coupling_is_the_sum_over_3j_symbols():
+    """Hivon et al. 2002, eq. A31, with the symbols of (l1 l2 l3; 0 0 0) from factorials (Edmonds, eq. 3.7.17)."""
+
+    def square(*multipoles):
+        total = sum(multipoles)
+        if total % 2 or any(2 * each > total for each in multipoles):
+            return 0.0
+        half, f = total // 2, math.factorial
+        symbol = f(half) / math.prod(f(half - each) for each in multipoles)
+        return symbol**2 * math.prod(f(total - 2 * each) for each in multipoles) / f(total + 1)
+
+    mask = np.random.default_rng(1).uniform(size=9)
+    expected = [
+        [(2 * j + 1) / (4 * np.pi) * sum((2 * k + 1) * mask[k] * square(i, j, k) for k in range(9)) for j in range(7)]
+        for i in range(7)
+    ]
+    np.testing.assert_allclose(coupling(mask, 6), expected, rtol=1e-10)
+
+
+def masked_skies(C, n):
+    """46 % of the sky is masked: a band of the galaxy, and a cap."""
+    x, _, z = hp.pix2vec(NSIDE, np.arange(NPIX))
+    seen = (np.abs(z) > 0.4) & (x < 0.7)
+    return seen, [np.where(seen, sky(C, seed), UNSEEN) for seed in range(n)]
+
+
+def test_coupling_is_undone():
+    """The powers of bands of a steep spectrum, unbiased where dividing by f_sky is 10 % off."""
+    C, weights = (np.arange(3 * NSIDE) + 10.0) ** -4, bands(2 * NSIDE)
+    seen, skies = masked_skies(C, 60)
+    decoupling = Decoupling(seen, weights)
+    found = [decoupling(angular_power(each, lmax=decoupling.lmax) * decoupling.f_sky) for each in skies]
+    ratio, divided = (
+        np.array(P) / (weights @ C[: 2 * NSIDE + 1]) for P in (found, [weights @ angular_power(each) for each in skies])
+    )
+    high = slice(16, None)
+    error = ratio[:, high].mean(axis=1).std() / len(skies) ** 0.5
+    assert error < 0.01 and abs(ratio[:, high].mean() - 1) < max(3 * error, 0.01)
+    assert divided[:, high].mean() > 1.08
+    pulls = (ratio.mean(axis=0) - 1) / (ratio.std(axis=0) / len(skies) ** 0.5)
+    assert np.abs(pulls).max() < 5
+
+
+def test_coupling_is_undone_as_by_namaster():
+    nmt = pytest.importorskip("pymaster", reason="NaMaster, which is built from sources, is not installed")
+    C, weights = (np.arange(3 * NSIDE) + 10.0) ** -3, bands(2 * NSIDE)
+    seen, (each,) = masked_skies(C, 1)
+    decoupling = Decoupling(seen, weights)
+    found = decoupling(angular_power(each, lmax=decoupling.lmax) * decoupling.f_sky)
+    index = np.where(weights.any(axis=0), weights.argmax(axis=0), -1)
+    above = len(weights) + np.arange(3 * NSIDE - len(index)) // 2
+    index = np.concatenate([index, above])
+    binned = nmt.NmtBin(
+        bpws=index + 1, ells=np.arange(3 * NSIDE), weights=2 * np.arange(3 * NSIDE) + 1.0, lmax=3 * NSIDE - 1
+    )
+    clean = np.where(seen, each - each[seen].mean(), 0.0)
+    field = nmt.NmtField(seen.astype(float), [clean], n_iter=3, n_iter_mask=3, lmax=3 * NSIDE - 1)
+    expected = nmt.compute_full_master(field, field, binned)[0][1 : len(weights) + 1]
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
 
 
 def test_bands():
