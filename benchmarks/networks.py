@@ -57,6 +57,7 @@ class Setting:
     sample_batches: int
     precision: str
     torch: str = "channels_last"
+    ndim: int = 2
 
     @property
     def generator(self) -> GeneratorConfig:
@@ -67,10 +68,12 @@ class Setting:
         return DiscriminatorConfig(widths=list(self.discriminator_widths))
 
     def make_batch(self, n: int) -> dict[str, Any]:
-        return synthetic.batch(self.size, n, self.generator.levels, self.generator.noise_channels)
+        generator = self.generator
+        return synthetic.batch(self.size, n, generator.levels, generator.noise_channels, ndim=self.ndim)
 
     def draw_noise(self) -> list[np.ndarray]:
-        return synthetic.noise(self.size, self.sample_batch, self.generator.levels, self.generator.noise_channels)
+        levels, channels = self.generator.levels, self.generator.noise_channels
+        return synthetic.noise(self.size, self.sample_batch, levels, channels, ndim=self.ndim)
 
 
 def keras_networks(setting: Setting) -> tuple[Any, Any]:
@@ -81,7 +84,8 @@ def keras_networks(setting: Setting) -> tuple[Any, Any]:
     from higan.networks.discriminator import build_discriminator
     from higan.networks.generator import build_generator
 
-    options: dict[str, Any] = dict(ndim=2, n_inputs=1, n_outputs=1, n_parameters=N_PARAMETERS, dtype=setting.precision)
+    options: dict[str, Any] = dict(ndim=setting.ndim, n_inputs=1, n_outputs=1, n_parameters=N_PARAMETERS)
+    options["dtype"] = setting.precision
     return build_generator(setting.generator, **options), build_discriminator(setting.discriminator, **options)
 
 

@@ -76,18 +76,18 @@ def checkpoint(folder: Path, widths: Sequence[int] | None = None, ndim: int = 2,
     return folder
 
 
-def batch(size: int, n: int, levels: int, noise_channels: int, seed: int = 0) -> dict[str, Any]:
-    """A training batch of `n` maps of `size`² cells, as higan.adversarial.batches.Batches makes it."""
+def batch(size: int, n: int, levels: int, noise_channels: int, seed: int = 0, ndim: int = 2) -> dict[str, Any]:
+    """A training batch of `n` maps of `size`² or `size`³ cells, as higan.adversarial.batches.Batches makes it."""
     rng = np.random.default_rng(seed)
     return {
-        "maps": rng.standard_normal((n, size, size, 1), np.float32),
-        "fields": rng.standard_normal((n, size, size, 1), np.float32),
+        "maps": rng.standard_normal((n, *(size,) * ndim, 1), np.float32),
+        "fields": rng.standard_normal((n, *(size,) * ndim, 1), np.float32),
         "parameters": rng.uniform(-1, 1, (n, len(PARAMETERS))).astype(np.float32),
-        "noise": noise(size, n, levels, noise_channels, seed),
+        "noise": noise(size, n, levels, noise_channels, seed, ndim),
     }
 
 
-def noise(size: int, n: int, levels: int, channels: int, seed: int = 0) -> list[np.ndarray]:
+def noise(size: int, n: int, levels: int, channels: int, seed: int = 0, ndim: int = 2) -> list[np.ndarray]:
     """The noise fields of `n` maps, one a level."""
     rows = np.arange(n)
-    return [noise_field([size >> level] * 2, channels, seed=seed, rows=rows, level=level) for level in range(levels)]
+    return [noise_field([size >> level] * ndim, channels, seed=seed, rows=rows, level=level) for level in range(levels)]

@@ -88,9 +88,8 @@ class MapLosses:
         config = self.config
         options: Any = (config.window, config.maps_per_simulation, config.spectral_by_axis, self.mean)
         if config.spectral == "crps":
-            first, second = _halves(generated)
-            detail = (config.spectral_floor, config.spectral_slope_weight)
-            return spectral_crps(first, second, true, *options, *detail)
+            options = (*options, config.spectral_floor, config.spectral_slope_weight)
+            return spectral_crps(*_halves(generated), true, *options)
         true = repeat(true, config.realisations)
         return spectral_loss(generated, true, *options)
 

@@ -123,20 +123,27 @@ class Ellipses(keras.layers.Layer):
         def offsets(n: Any) -> Any:
             return self.cell * (ops.arange(n, dtype="float32") - 0.5 * (ops.cast(n, "float32") - 1.0))
 
-        direction = _around(direction)
         length = ops.sqrt(ops.sum(ops.square(direction), axis=-1, keepdims=True) + 1e-12)
         cosine, sine = ops.split(direction / length, 2, axis=-1)
-        y, x = ops.reshape(offsets(ny), (1, -1, 1, 1)), ops.reshape(offsets(nx), (1, 1, -1, 1))
-        along, across = cosine * x + sine * y, cosine * y - sine * x
-        a, b, size = ops.split(_around(shapes), 3, axis=-1)
+        a, b, size = ops.split(shapes, 3, axis=-1)
         square = ops.square(np.geomspace(2.0, 16.0, self.count, dtype=np.float32) * ops.exp(size))
         least = self.narrowest**2
         c = ops.sqrt(1.0 + ops.square(a) + ops.square(b))
         determinant = ops.square(square) + 2.0 * least * square * c + least**2
         first, second = ((square * (c + sign * a) + least) / determinant for sign in (-1.0, 1.0))
         mixed = 2.0 * square * b / determinant
-        squared = first * ops.square(along) + second * ops.square(across) - mixed * along * across
-        return ops.sqrt(squared + least / (square + least))
+        # ρ² is a polynomial of x and y: its coefficients times x², y², x y and 1, one product for all cells.
+        both = cosine * sine
+        coefficients = [
+            first * ops.square(cosine) + second * ops.square(sine) + mixed * both,
+            first * ops.square(sine) + second * ops.square(cosine) - mixed * both,
+            2.0 * (first - second) * both - mixed * (ops.square(cosine) - ops.square(sine)),
+            least / (square + least),
+        ]
+        y, x = ops.reshape(offsets(ny), (-1, 1)), ops.reshape(offsets(nx), (1, -1))
+        terms = [x * x + 0.0 * y, y * y + 0.0 * x, x * y, 1.0 + 0.0 * x * y]
+        squared = ops.matmul(ops.reshape(ops.stack(terms, axis=-1), (-1, 4)), ops.stack(coefficients, axis=1))
+        return ops.sqrt(ops.maximum(ops.reshape(squared, (-1, ny, nx, self.count)), 1e-6))
 
     def compute_output_shape(self, shapes: Any) -> Any:
         return (*shapes[0][:-1], self.count)
@@ -167,9 +174,12 @@ class SersicProfiles(keras.layers.Layer):
         for part in ops.split(light, self.sums, axis=-1):
             level, exponent = ops.split(_around(part, len(radius.shape) - 2), 2, axis=-1)
             exponent = 0.2 + 1.8 * ops.sigmoid(exponent)
-            profile = level - (2.0 / exponent - 1.0 / 3.0) * (ops.exp(exponent * logarithm) - 1.0)
-            channels.append(ops.logsumexp(ops.concatenate([profile, ops.zeros_like(profile[..., :1])], -1), -1))
-        return self.gain * ops.stack(channels, axis=-1)
+            b = 2.0 / exponent - 1.0 / 3.0
+            profile = (level + b) - b * ops.exp(exponent * logarithm)
+            highest = ops.stop_gradient(ops.maximum(ops.max(profile, axis=-1, keepdims=True), 0.0))
+            light = ops.sum(ops.exp(profile - highest), axis=-1, keepdims=True) + ops.exp(-highest)
+            channels.append(highest + ops.log(light))
+        return self.gain * (channels[0] if self.sums == 1 else ops.concatenate(channels, axis=-1))
 
     def compute_output_shape(self, shapes: Any) -> Any:
         return (*shapes[0][:-1], self.sums)
