@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from networks import PRECISIONS, Setting, higan_tasks, keras_networks
 from side_by_side import Task, Worker, alternate, machine, summary, write
 
@@ -98,7 +99,7 @@ def matrix_product(precision: str) -> float:
     """FLOP/s."""
     import tensorflow as tf
 
-    matrix = tf.cast(tf.random.normal((MATRIX, MATRIX)), precision)
+    matrix = tf.cast(np.random.default_rng(0).normal(size=(MATRIX, MATRIX)), precision)
     product = tf.function(tf.matmul)
     product(matrix, matrix)
     best = math.inf
