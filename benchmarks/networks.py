@@ -84,8 +84,9 @@ def keras_networks(setting: Setting) -> tuple[Any, Any]:
     from higan.networks.discriminator import build_discriminator
     from higan.networks.generator import build_generator
 
-    options: dict[str, Any] = dict(ndim=setting.ndim, n_inputs=1, n_outputs=1, n_parameters=N_PARAMETERS)
-    options["dtype"] = setting.precision
+    options: dict[str, Any] = dict(
+        ndim=setting.ndim, n_inputs=1, n_outputs=1, n_parameters=N_PARAMETERS, dtype=setting.precision
+    )
     return build_generator(setting.generator, **options), build_discriminator(setting.discriminator, **options)
 
 

@@ -140,8 +140,8 @@ class Ellipses(keras.layers.Layer):
             2.0 * (first - second) * both - mixed * (ops.square(cosine) - ops.square(sine)),
             least / (square + least),
         ]
-        y, x = ops.reshape(offsets(ny), (-1, 1)), ops.reshape(offsets(nx), (1, -1))
-        terms = [x * x + 0.0 * y, y * y + 0.0 * x, x * y, 1.0 + 0.0 * x * y]
+        x, y = ops.meshgrid(offsets(nx), offsets(ny))
+        terms = [x * x, y * y, x * y, ops.ones_like(x)]
         squared = ops.matmul(ops.reshape(ops.stack(terms, axis=-1), (-1, 4)), ops.stack(coefficients, axis=1))
         return ops.sqrt(ops.maximum(ops.reshape(squared, (-1, ny, nx, self.count)), 1e-6))
 

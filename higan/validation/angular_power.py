@@ -53,11 +53,18 @@ def angular_power(sky: np.ndarray, other: np.ndarray | None = None, lmax: int | 
     """
     import healpy
 
+    power, seen = _pseudo_power(sky, other, 2 * healpy.npix2nside(len(sky)) if lmax is None else lmax)
+    return power / seen.mean()
+
+
+def _pseudo_power(sky: np.ndarray, other: np.ndarray | None, lmax: int) -> tuple[np.ndarray, np.ndarray]:
+    """Spectrum of maps that are 0 where either is masked, and which pixels are not."""
+    import healpy
+
     maps = [np.asarray(x, dtype=np.float64) for x in ([sky] if other is None else [sky, other])]
     seen = np.all([x > MASKED for x in maps], axis=0)
-    lmax = 2 * healpy.npix2nside(len(seen)) if lmax is None else lmax
     cleaned = [np.where(seen, x - x[seen].mean(), 0.0) for x in maps]
-    return np.asarray(healpy.anafast(cleaned[0], cleaned[-1] if len(maps) > 1 else None, lmax=lmax)) / seen.mean()
+    return np.asarray(healpy.anafast(cleaned[0], cleaned[-1] if len(maps) > 1 else None, lmax=lmax)), seen
 
 
 def bands(lmax: int) -> np.ndarray:
@@ -71,9 +78,13 @@ def bands(lmax: int) -> np.ndarray:
     multipoles = np.arange(lmax + 1)
     width = max(1, -(-(lmax - 1) // BANDS))
     index = np.where(multipoles < 2, -1, (multipoles - 2) // width)
-    member = index == np.arange(index.max() + 1)[:, None]
-    weights = member * (2 * multipoles + 1.0)
-    return weights / weights.sum(axis=1, keepdims=True)
+    return _averages(index == np.arange(index.max() + 1)[:, None])
+
+
+def _averages(member: np.ndarray) -> np.ndarray:
+    """Weights that average over the multipoles of each band (bands, lmax + 1), modes weighted equally."""
+    weights = member * (2 * np.arange(member.shape[1]) + 1.0)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
 class Decoupling:
@@ -94,8 +105,9 @@ class Decoupling:
 
     Examples
     --------
+    >>> sky = np.random.default_rng(1).normal(size=12 * 8**2)
     >>> decoupling = Decoupling(np.ones(12 * 8**2, bool), bands(16))  # nothing is masked
-    >>> bool(np.allclose(decoupling(np.ones(24)), 1, atol=1e-3))
+    >>> bool(np.allclose(decoupling(sky), bands(16) @ angular_power(sky, lmax=23)[:17], rtol=1e-3))
     True
     """
 
@@ -103,19 +115,17 @@ class Decoupling:
         import healpy
 
         self.lmax = 3 * healpy.npix2nside(len(seen)) - 1
-        self.f_sky = float(seen.mean())
         mask = healpy.anafast(seen.astype(np.float64), lmax=self.lmax)
         known = np.where(weights.any(axis=0), weights.argmax(axis=0), -1)
         above = np.arange(self.lmax + 1 - len(known)) // np.count_nonzero(weights[0])
         index = np.concatenate([known, len(weights) + above])
         member = index == np.arange(-1, index.max() + 1)[:, None]
-        self._average = member * (2 * np.arange(self.lmax + 1) + 1.0)
-        self._average /= self._average.sum(axis=1, keepdims=True)
+        self._average = _averages(member)
         self._inverse = np.linalg.inv(self._average @ coupling(mask, self.lmax) @ member.T)[1 : len(weights) + 1]
 
-    def __call__(self, pseudo: np.ndarray) -> np.ndarray:
-        """Powers of the bands, from the power spectrum of a map whose masked pixels are 0, at l = 0 to 3 nside - 1."""
-        return np.asarray(self._inverse @ (self._average @ pseudo))
+    def __call__(self, sky: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
+        """Powers of the bands, or cross powers of two maps; masked pixels are those that the mask leaves out."""
+        return np.asarray(self._inverse @ (self._average @ _pseudo_power(sky, other, self.lmax)[0]))
 
 
 def coupling(mask: np.ndarray, lmax: int) -> np.ndarray:
@@ -199,7 +209,7 @@ class AngularPower(Statistic):
         """In bands."""
         if self.decoupling is None:
             return np.asarray(self.bands @ angular_power(sky, other, self.lmax))
-        return self.decoupling(angular_power(sky, other, self.decoupling.lmax) * self.decoupling.f_sky)
+        return self.decoupling(sky, other)
 
     def evaluate(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """See the class."""
