@@ -41,6 +41,12 @@ class GeneratorConfig(BaseModel):
         All axes and directions are alike to the convolutions: exchanging or reflecting axes of what goes in does the
         same to what comes out, so that no texture along the grid can be learnt. Fewer weights, a third in
         two dimensions and a seventh in three, for the same work.
+    interpolated : bool
+        Maps are enlarged by linear interpolation, in place of repeating cells, whose blocks a short training does not
+        get rid of.
+    tracing : bool
+        The output has a part that is linear in the scaled input fields of the same cell, with slopes that the features
+        of the cell give. Where it traces the matter, the network then has to say how much, not to copy it.
     embedding : int
         Width of the embedding of the parameters.
     """
@@ -56,6 +62,8 @@ class GeneratorConfig(BaseModel):
     profiles: int = Field(default=0, ge=0, le=64)
     normalised: bool = False
     isotropic: bool = False
+    interpolated: bool = False
+    tracing: bool = False
     embedding: int = Field(default=64, ge=1, le=4096)
 
     @model_validator(mode="after")
@@ -105,7 +113,8 @@ class GeneratorConfig(BaseModel):
         for width, wider in pairwise(self.widths):
             joined = 2 * width if n_inputs else width + centre
             count += convolution(wider, width, 1) + convolution(joined, width) + block(width, self.noise_channels)
-        return count + convolution(self.widths[0], n_outputs)
+        slopes = n_inputs * n_outputs if self.tracing and n_inputs else 0
+        return count + sum(convolution(self.widths[0], n) for n in (n_outputs, slopes) if n)
 
     @property
     def random(self) -> bool:

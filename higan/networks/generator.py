@@ -129,7 +129,7 @@ def build_generator(
         width = config.widths[level]
         # Channels are reduced before the map is enlarged: a 1 x 1 convolution commutes with repeating cells.
         x = convolution(x, width, f"narrow{level}", kernel=1, gain=1.0, **options)
-        x = double(x, f"double{level}", dtype)
+        x = double(x, f"double{level}", dtype, edge=config.centred, interpolated=config.interpolated)
         if n_inputs:
             x = keras.layers.Concatenate(name=f"skip{level}", dtype=dtype)([x, skips[level]])
         else:
@@ -139,7 +139,12 @@ def build_generator(
             x = PixelNorm(name=f"merge{level}_norm", dtype=dtype)(x)
         x = _block(x, width, f"up{level}", embedding, noise[level], **options)
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)
-    x = convolution(x, n_outputs, "head", gain=0.3, **{**options, "dtype": "float32"})
+    options["dtype"] = "float32"
+    features, x = x, convolution(x, n_outputs, "head", gain=0.3, **options)
+    if config.tracing and n_inputs:
+        slopes = convolution(features, n_inputs * n_outputs, "slopes", gain=0.3, **options)
+        traced = [ops.sum(s * inputs[0], axis=-1, keepdims=True) for s in ops.split(slopes, n_outputs, axis=-1)]
+        x = keras.layers.Add(name="head_traced", dtype="float32")([x, ops.concatenate(traced, axis=-1)])
     if config.profiles:
         # What is smooth from the middle to the edge is drawn straight away; the convolutions add what is not.
         light = dense(2 * config.profiles * n_outputs, "light")

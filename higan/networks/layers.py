@@ -65,6 +65,40 @@ class PeriodicPadding(keras.layers.Layer):
         return (shape[0], *inner, shape[-1])
 
 
+class Interpolation(keras.layers.Layer):
+    """Twice as many cells along each spatial axis of (batch, *shape, channels), linearly between the centres of cells.
+
+    Periodic, or, with an `edge`, constant beyond the outermost centres.
+    """
+
+    def __init__(self, edge: bool = False, **options: Any):
+        super().__init__(**options)
+        self.edge = edge
+
+    def call(self, x: Any) -> Any:
+        for axis in range(1, len(x.shape) - 1):
+            shape = list(ops.shape(x))
+            first, rest = _cut(x, axis, 1)
+            start, last = _cut(x, axis, -1)
+            before = ops.concatenate([first if self.edge else last, start], axis=axis)
+            after = ops.concatenate([rest, last if self.edge else first], axis=axis)
+            near = 0.75 * x
+            x = ops.stack([near + 0.25 * before, near + 0.25 * after], axis=axis + 1)
+            shape[axis] = 2 * shape[axis]
+            x = ops.reshape(x, shape)
+        return x
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (shape[0], *(None if n is None else 2 * n for n in shape[1:-1]), shape[-1])
+
+
+def _cut(x: Any, axis: int, at: int) -> tuple[Any, Any]:
+    """`x` before and after cell `at` of an axis."""
+    before, after = [slice(None)] * len(x.shape), [slice(None)] * len(x.shape)
+    before[axis], after[axis] = slice(None, at), slice(at, None)
+    return x[tuple(before)], x[tuple(after)]
+
+
 class Position(keras.layers.Layer):
     """Add channels that say where a cell of (batch, *shape, channels) lies from the middle of the map.
 
@@ -304,9 +338,11 @@ def halve(x: Any, name: str, dtype: Any) -> Any:
     return layer(2, data_format="channels_last", name=name, dtype=dtype)(x)
 
 
-def double(x: Any, name: str, dtype: Any) -> Any:
-    """Repeat each cell twice along each axis; a convolution follows, so that no checkerboard arises."""
+def double(x: Any, name: str, dtype: Any, *, edge: bool = False, interpolated: bool = False) -> Any:
+    """Repeat each cell twice along each axis, or interpolate; a convolution follows, so that no checkerboard arises."""
     ndim = len(x.shape) - 2
+    if interpolated:
+        return Interpolation(edge, name=name, dtype=dtype)(x)
     if ndim == 1:
         return keras.layers.UpSampling1D(2, name=name, dtype=dtype)(x)
     layer = {2: keras.layers.UpSampling2D, 3: keras.layers.UpSampling3D}[ndim]

@@ -28,7 +28,7 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
     """Cells beyond which nothing reaches a cell of the output, whatever the cell's place in its coarse cell.
 
     The interval of cells that one input cell touches is followed through the network: a 3 x 3 convolution widens it
-    by one on each side, halving and doubling round it outwards. Without input `fields` it begins as a cell of the
+    by one on each side, halving and doubling round it outwards, and interpolation touches the cells between. Without input `fields` it begins as a cell of the
     coarsest noise.
 
     Examples
@@ -42,8 +42,9 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
         for _ in range(config.levels - 1 if fields else 0):
             first, last = (first - 2) // 2, (last + 2) // 2
         first, last = first - 2 * config.bottom_blocks, last + 2 * config.bottom_blocks
+        between = 1 if config.interpolated else 0
         for _ in range(config.levels - 1):
-            first, last = 2 * first - 3, 2 * last + 1 + 3
+            first, last = 2 * first - between - 3, 2 * last + 1 + between + 3
         return max(cell - (first - 1), last + 1 - cell)  # head
 
     return max(reach(cell) for cell in range(config.stride))

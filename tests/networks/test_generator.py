@@ -3,7 +3,7 @@ import pytest
 
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
-from higan.networks.layers import Ellipses, Position, SersicProfiles
+from higan.networks.layers import Ellipses, Interpolation, Position, SersicProfiles
 from higan.painting.painter import receptive_radius
 from tests import backends, tiny
 
@@ -54,8 +54,9 @@ def test_bfloat16_weights_and_output_are_float32():
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
-def test_rolling_by_the_stride_rolls_the_output(ndim):
-    config, model = build(ndim, widths=[4, 6, 8])
+@pytest.mark.parametrize("network", [{}, {"interpolated": True, "tracing": True}])
+def test_rolling_by_the_stride_rolls_the_output(ndim, network):
+    config, model = build(ndim, widths=[4, 6, 8], **network)
     shape = [8, 12, 4][:ndim]
     values = arguments(config, shape)
     shift, axes = [4, -8, 4][:ndim], tuple(range(1, ndim + 1))
@@ -63,6 +64,37 @@ def test_rolling_by_the_stride_rolls_the_output(ndim):
     rolled += [np.roll(noise, [n >> level for n in shift], axes) for level, noise in enumerate(values[2:])]
     # The sums are the same; only their order may differ at the edges.
     np.testing.assert_allclose(call(model, rolled), np.roll(call(model, values), shift, axes), atol=2e-6)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("edge", [False, True])
+def test_interpolation(ndim, edge):
+    """Linear between the centres of cells: scipy's map_coordinates, and a line stays a line."""
+    from scipy.ndimage import map_coordinates
+
+    x = np.random.default_rng(0).normal(size=(2, *[6, 4, 5][:ndim], 3)).astype("float32")
+    shape = [2 * n for n in x.shape[1:-1]]
+    layer = Interpolation(edge)
+    out = backends.host(layer(x))
+    assert out.shape == layer.compute_output_shape(x.shape) == (2, *shape, 3)
+    centres = (np.indices(shape) + 0.5) / 2 - 0.5
+    mode = "nearest" if edge else "grid-wrap"
+    for i, channel in np.ndindex(2, 3):
+        expected = map_coordinates(x[i, ..., channel], centres, order=1, mode=mode)
+        np.testing.assert_allclose(out[i, ..., channel], expected, atol=1e-6)
+
+
+def test_tracing_adds_slopes_times_the_fields_of_the_same_cell():
+    """With the weights of the slopes at zero nothing is added; with a bias alone, that multiple of each field."""
+    config, model = build(2, n_inputs=2, n_outputs=2, tracing=True)
+    values = arguments(config, (8, 8), n_inputs=2)
+    kernel, bias = model.get_layer("slopes").weights
+    kernel.assign(0.0 * kernel)
+    without = call(model, values)
+    bias.assign([1.0, 2.0, 0.0, -3.0])
+    fields = values[0]
+    expected = np.stack([fields[..., 0] + 2.0 * fields[..., 1], -3.0 * fields[..., 1]], axis=-1)
+    np.testing.assert_allclose(call(model, values) - without, expected, atol=1e-5)
 
 
 def test_rolling_by_less_than_the_stride_does_not():
@@ -73,7 +105,14 @@ def test_rolling_by_less_than_the_stride_does_not():
 
 
 @pytest.mark.parametrize(
-    "network", [{"widths": [4], "bottom_blocks": 1}, {}, {"widths": [4, 4, 4], "bottom_blocks": 2}, {"widths": [4] * 4}]
+    "network",
+    [
+        {"widths": [4], "bottom_blocks": 1},
+        {},
+        {"widths": [4, 4, 4], "bottom_blocks": 2},
+        {"widths": [4] * 4},
+        {"widths": [4] * 4, "interpolated": True, "tracing": True},
+    ],
 )
 def test_receptive_radius(network):
     """One cell changed, at every place within a coarse cell: nothing beyond h, something close to it."""
