@@ -41,6 +41,7 @@ SHIPPED = "checkpoints"
 LARGEST_CARD = 1 << 24  # bytes
 # Cells of a map that is painted without being asked for its size: 512³. An axis is shorter than the noise's, 2²¹.
 LARGEST_MAP, LONGEST_AXIS = 1 << 27, 1 << 21
+LARGEST_DRAWN = 1 << 24  # the same of a density that is drawn, which takes half a kB a cell
 # Weights are noise to a compressor, and take half a byte at the very least.
 WEIGHTS_PER_BYTE, FEW_WEIGHTS = 2, 1 << 18
 
@@ -93,6 +94,33 @@ class ParameterCard(_Table):
         return self
 
 
+class DrawnCard(_Table):
+    """The input field that the emulator draws where none is given: matter in a flat universe (:mod:`higan.matter`).
+
+    Attributes
+    ----------
+    field : str
+        The only input.
+    coarse : bool
+        As of :func:`higan.matter.draw_density`.
+    h, Omega_m, Omega_b, n_s, sigma_8 : float or str
+        As of :class:`higan.matter.Cosmology`; a text is the name of a parameter.
+    """
+
+    field: Name
+    coarse: bool = False
+    h: FiniteFloat | Name
+    Omega_m: FiniteFloat | Name
+    Omega_b: FiniteFloat | Name
+    n_s: FiniteFloat | Name
+    sigma_8: FiniteFloat | Name
+
+    @property
+    def cosmology(self) -> dict[str, float | str]:
+        """What :class:`higan.matter.Cosmology` takes, with names of parameters in place of their values."""
+        return {name: getattr(self, name) for name in ("h", "Omega_m", "Omega_b", "n_s", "sigma_8")}
+
+
 class Card(_Table):
     """What a checkpoint is; written as card.json.
 
@@ -115,6 +143,8 @@ class Card(_Table):
     magnitude : str
         The parameter that is the magnitude of the sum over a painted map, if there is one
         (:data:`higan.photometry.ZERO_POINT`).
+    drawn : DrawnCard, optional
+        The input that need not be given.
     training : dict
         simulator, its version, simulations, seeds, sha256 of the map set, maps seen, hours.
     recipe : dict
@@ -144,6 +174,7 @@ class Card(_Table):
     geometry: str = Field(default="box", pattern="^(box|image|patch|healpix)$")
     shape: list[Annotated[int, Field(ge=1, lt=LONGEST_AXIS)]] = Field(default=[], max_length=3)
     magnitude: str = ""
+    drawn: DrawnCard | None = None
     periodic: bool = True
     training: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
@@ -177,7 +208,25 @@ class Card(_Table):
                 raise ValueError(f"the {what} {twice!r} is there twice")
         if self.magnitude and self.magnitude not in [p.name for p in self.parameters]:
             raise ValueError(f"the magnitude {self.magnitude!r} is none of the parameters")
+        if self.drawn is not None:
+            self._check_drawn(self.drawn)
         return self
+
+    def _check_drawn(self, drawn: DrawnCard) -> None:
+        if [item.field for item in self.inputs] != [drawn.field] or self.inputs[0].units:
+            raise ValueError(f"what is drawn, {drawn.field!r}, is not the only input, or has a unit")
+        if (self.geometry, self.ndim, self.length_units, self.periodic) != ("box", 3, "Mpc", True):
+            raise ValueError("a density is drawn in periodic boxes of three dimensions, in Mpc")
+        if self.redshift is None or self.redshift < 0 or len(set(self.shape)) != 1:
+            raise ValueError("a density is drawn at a redshift, in cubes")
+        if math.prod(self.shape) > LARGEST_DRAWN:
+            raise ValueError(f"maps of shape {self.shape} have more than {LARGEST_DRAWN} cells to draw")
+        names = [p.name for p in self.parameters]
+        for quantity, value in drawn.cosmology.items():
+            if isinstance(value, str) and value not in names:
+                raise ValueError(f"drawn.{quantity} is {value!r}, which is none of the parameters")
+            if not isinstance(value, str) and value <= 0:
+                raise ValueError(f"drawn.{quantity} is {value:g}")
 
 
 def library_versions() -> dict[str, str]:
@@ -448,6 +497,9 @@ def describe(path: str | os.PathLike[str]) -> str:
     ]
     for title, items in (("input", card.inputs), ("output", card.outputs)):
         lines += [f"{title:<12}{item.field} [{item.units or '1'}], {item.long_name}" for item in items]
+    if card.drawn is not None:
+        universe = ", ".join(f"{name} {value}" for name, value in card.drawn.cosmology.items())
+        lines.append(f"drawn       {card.drawn.field}, where none is given: {universe}")
     lines += ["", f"{'parameter':<16}{'unit':<8}{'lower':>10}{'upper':>10}"]
     lines += [f"{p.name:<16}{p.units or '1':<8}{p.lower:>10g}{p.upper:>10g}" for p in card.parameters]
     for title, values in card.metrics.items():

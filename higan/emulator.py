@@ -98,8 +98,9 @@ class Emulator:
         ----------
         fields : array, or mapping of field name to array
             One map (*shape), or several (n, *shape), numpy's or dask's, in the units of `card.inputs`; any size. Left
-            out for a checkpoint without inputs, which draws as many maps as `rows` or the longest of the parameters has
-            entries.
+            out for a checkpoint without inputs, or one that draws its input itself (`card.drawn`): as many maps are
+            drawn as `rows` or the longest of the parameters has entries, every realisation on an input of its own
+            (:meth:`draw_density`).
         parameters : mapping of str to float or array, shape (n,)
             Every parameter of the card, in its units; :func:`higan.sources.tables.read_parameters` reads a catalogue's.
         seed : int
@@ -109,7 +110,7 @@ class Emulator:
         rows : array_like of int, shape (n,), optional
             Global numbers of the maps, 0 … n - 1 where not given; each has its own randomness.
         shape : sequence of int, optional
-            Cells of a map, for a checkpoint without inputs; that of its training maps where not given.
+            Cells of a map where no fields are given; that of the training maps where not given either.
         periodic : bool
             Whether opposite sides of a map touch; otherwise it is continued by reflection.
         tile : int, optional
@@ -145,8 +146,11 @@ class Emulator:
             if value is not None:
                 check_count(name, value)
         check_seed(seed)
+        drawn = fields is None and self.card.drawn is not None
         stacked, single = (
-            self._fields(fields, shape) if self.card.inputs else self._empty(fields, parameters, rows, shape)
+            self._fields(fields, shape)
+            if self.card.inputs and not drawn
+            else self._empty(fields, parameters, rows, shape)
         )
         lazy = isinstance(stacked, list)
         n = 1 if single else len(stacked[0] if lazy else stacked)
@@ -178,15 +182,67 @@ class Emulator:
             # A batch is always full: a backend that compiles by shape would compile the last one anew.
             full = np.resize(index, size) if n * draws > size else index
             at, draw = full // draws, full % draws
-            painted = self.paint_rows(
-                stacked[at], theta[at], seed=int(seed), rows=rows[at], realisations=draw, periodic=periodic, tile=tile
-            )
+            which: dict[str, Any] = {"seed": int(seed), "rows": rows[at], "realisations": draw}
+            given = self.painter.draw_inputs(stacked.shape[1:-1], theta[at], **which) if drawn else stacked[at]
+            painted = self.paint_rows(given, theta[at], **which, periodic=periodic, tile=tile)
             out[index] = painted[: len(index)]
         if len(self.card.outputs) == 1:
             out = out[..., 0]
         if realisations is not None:
             out = out.reshape(n, draws, *out.shape[1:])
         return out[0] if single else out
+
+    def draw_density(
+        self,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        seed: int,
+        realisations: int | None = None,
+        rows: Any = None,
+        shape: Sequence[int] | None = None,
+        allow_extrapolation: bool = False,
+    ) -> np.ndarray:
+        """The matter that :meth:`sample` paints on where it is given no fields, for the same arguments.
+
+        Gaussian initial conditions with the linear power spectrum of `parameters`, evolved by second-order Lagrangian
+        perturbation theory (:mod:`higan.matter`), for checkpoints whose card has `drawn`.
+
+        Returns
+        -------
+        array of float32
+            The overdensity, (n, *shape), or (n, realisations, *shape) where `realisations` is given; without the
+            leading n for a single map.
+
+        Raises
+        ------
+        MapSetError
+            If the checkpoint draws no density, or `shape` is no cube.
+        ParameterError
+            As of :meth:`sample`.
+
+        Examples
+        --------
+        >>> theta = {"F_STAR10": -1.4, "ALPHA_STAR": 0.5, "SIGMA_8": 0.82}
+        >>> density = emulator.draw_density(theta, seed=1)  # doctest: +SKIP
+        >>> maps = emulator.sample(density, theta, seed=1)  # doctest: +SKIP
+        >>> same = emulator.sample(parameters=theta, seed=1)  # doctest: +SKIP
+        """
+        if self.card.drawn is None:
+            raise MapSetError(f"{self.card.name} draws no density by itself. Take a checkpoint that does.")
+        if realisations is not None:
+            check_count("realisations", realisations)
+        check_seed(seed)
+        empty, single = self._empty(None, parameters, rows, shape)
+        n, draws = len(empty), 1 if realisations is None else int(realisations)
+        theta = self.check_parameters(parameters, n, allow_extrapolation=allow_extrapolation)
+        numbers = np.arange(n) if rows is None else np.asarray(rows, dtype=np.int64).reshape(-1)
+        at, draw = np.arange(n * draws) // draws, np.arange(n * draws) % draws
+        drawn = self.painter.draw_inputs(
+            empty.shape[1:-1], theta[at], seed=int(seed), rows=numbers[at], realisations=draw
+        )[..., 0]
+        if realisations is not None:
+            drawn = drawn.reshape(n, draws, *drawn.shape[1:])
+        return drawn[0] if single else drawn
 
     def sample_sky(
         self,
@@ -375,12 +431,15 @@ class Emulator:
         """Whether any of `parameters` (n, n_par), in the card's order, is outside the trained range."""
         return any(outside(values, p).any() for values, p in zip(parameters.T, self.card.parameters, strict=True))
 
-    def check_mapset(self, maps: MapSet) -> None:
-        """Refuse maps whose fields, units, cell size, slab thickness, redshift or dimensions differ from the card's."""
+    def check_mapset(self, maps: MapSet, *, drawn: bool = False) -> None:
+        """Refuse maps whose fields, units, cell size, slab thickness, redshift or dimensions differ from the card's.
+
+        Fields are not looked for where they are to be `drawn`.
+        """
         card = self.card
         if maps.geometry.ndim != card.ndim:
             raise MapSetError(f"{maps.name} has {maps.geometry.ndim}D maps; {card.name} paints {card.ndim}D ones.")
-        for item in card.inputs:
+        for item in [] if drawn else card.inputs:
             maps.check_units(item.field, item.units, card.name)
             if len(maps.field(item.field).shape) != card.ndim:
                 raise MapSetError(
@@ -436,6 +495,8 @@ class Emulator:
             raise MapSetError(f"shape is {shape}; {card.name} paints maps of {card.ndim} dimensions.")
         for n in shape:
             check_count("shape", n)
+        if card.drawn is not None and len(set(shape)) > 1:
+            raise MapSetError(f"shape is {shape}; {card.name} draws cubes.")
         counts = [np.size(values) for values in _named(parameters).values() if np.ndim(values)]
         counts += [] if rows is None else [np.size(rows)]
         return np.empty((max(counts, default=1), *shape, 0), dtype=np.float32), not counts

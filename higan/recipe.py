@@ -29,6 +29,23 @@ class ScalingConfig(_Table):
     power: float | None = None
 
 
+class DrawnConfig(_Table):
+    """The input that the emulator may draw by itself: the matter overdensity of periodic boxes (:mod:`higan.matter`).
+
+    The map set's cosmology and parameters say which universe it is of.
+
+    Attributes
+    ----------
+    field : str
+        The only input.
+    coarse : bool
+        As of :func:`higan.matter.draw_density`.
+    """
+
+    field: str
+    coarse: bool = False
+
+
 class DataConfig(_Table):
     """Where the maps come from and which are which.
 
@@ -44,6 +61,8 @@ class DataConfig(_Table):
         The parameter that is the magnitude of the sum over an output map, as of a galaxy's stamp. The networks are then
         trained on maps of unit flux, whatever their magnitude, and painted maps have exactly the flux that is asked
         for (:mod:`higan.photometry`).
+    drawn : table, optional
+        The input that need not be given where maps are painted (:class:`DrawnConfig`).
     symmetries : list of {"roll", "rotate", "reflect"}
         Of the box, used for augmentation.
     fractions : [float, float, float]
@@ -59,6 +78,7 @@ class DataConfig(_Table):
     outputs: list[str] = Field(min_length=1)
     parameters: list[str] | None = None
     magnitude: str | None = None
+    drawn: DrawnConfig | None = None
     symmetries: list[Literal["roll", "rotate", "reflect"]] = []
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
     simulations: int | None = Field(default=None, ge=1)
@@ -71,6 +91,8 @@ class DataConfig(_Table):
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise ValueError(f"{what} names {twice!r} twice")
+        if self.drawn is not None and self.inputs != [self.drawn.field]:
+            raise ValueError(f"drawn.field is {self.drawn.field!r}, which is not the only input")
         return self
 
 

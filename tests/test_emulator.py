@@ -8,6 +8,7 @@ import pytest
 import higan
 from higan.emulator import Emulator, ExtrapolationWarning
 from higan.errors import CheckpointError, MapSetError, ParameterError
+from higan.matter import Cosmology, draw_density
 from tests import backends, tiny
 
 THETA = {"BIAS": 2.0, "T_MEAN": 15.0}
@@ -298,3 +299,49 @@ def test_refusals_without_input_fields(drawn, emulator):
         emulator.sample(parameters=theta, seed=1)
     with pytest.raises(MapSetError, match="shape is that of the input fields"):
         emulator.sample(np.zeros((16, 16)), theta, seed=1, shape=(16, 16))
+
+
+# -- a density of one's own ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def drawing(tmp_path_factory):
+    return higan.load(tiny.save(tiny.drawing(), tmp_path_factory.mktemp("drawing") / "tiny"))
+
+
+def test_without_fields_the_density_is_drawn(drawing):
+    """Maps are those of the density that it says it draws, which is that of its parameters."""
+    theta = {"BIAS": [1.0, 2.0], "T_MEAN": 15.0}
+    density = drawing.draw_density(theta, seed=1, realisations=2)
+    assert density.shape == (2, 2, 8, 8, 8) and density.dtype == np.float32
+    assert density[1].std() > 1.5 * density[0].std()  # σ₈
+    maps = drawing.sample(parameters=theta, seed=1, realisations=2)
+    for i, draw in np.ndindex(2, 2):
+        given = {name: np.broadcast_to(values, 2)[i] for name, values in theta.items()}
+        painted = drawing.sample(density[i, draw][None], given, seed=1, rows=[i], realisations=draw + 1)
+        np.testing.assert_allclose(maps[i, draw], painted[0, draw], atol=1e-3)
+    expected = draw_density(8, tiny.CELL, 8.0, Cosmology(0.7, 0.3, 0.05, 1.0, 2.0), seed=1, row=1, realisation=1)
+    np.testing.assert_array_equal(density[1, 1], expected)
+    assert np.abs(np.corrcoef(density[0].reshape(2, -1))[0, 1]) < 0.2
+
+
+def test_shapes_and_rows_of_drawn_maps(drawing):
+    theta = {"BIAS": 2.0, "T_MEAN": 15.0}
+    one = drawing.sample(parameters=theta, seed=1)
+    assert one.shape == drawing.draw_density(theta, seed=1).shape == (8, 8, 8)
+    both = drawing.sample(parameters=theta, seed=1, rows=[3, 0])
+    np.testing.assert_allclose(both[1], one, atol=1e-3)
+    large = {"parameters": theta, "seed": 1, "shape": (16, 16, 16)}
+    np.testing.assert_allclose(drawing.sample(**large, tile=8), drawing.sample(**large), atol=1e-3)
+
+
+def test_refusals_of_drawn_maps(drawing, emulator):
+    theta = {"BIAS": 2.0, "T_MEAN": 15.0}
+    with pytest.raises(MapSetError, match=r"shape is \(8, 8, 16\); tiny draws cubes\."):
+        drawing.sample(parameters=theta, seed=1, shape=(8, 8, 16))
+    with pytest.raises(MapSetError, match=r"tiny draws no density by itself\. Take a checkpoint that does\."):
+        emulator.draw_density(theta, seed=1)
+    with pytest.raises(ParameterError, match="parameter BIAS = 5 is outside the range"):
+        drawing.draw_density({"BIAS": 5.0, "T_MEAN": 15.0}, seed=1)
+    with pytest.raises(ParameterError, match="realisations must be a whole number"):
+        drawing.draw_density(theta, seed=1, realisations=0)

@@ -110,6 +110,14 @@ ABSURD = {
     ),
     "no number": ({"inputs__0__scaling__shift": "0"}, "Scaling 'linear' cannot be made with shift = '0'"),
     "no scaling": ({"inputs__0__scaling__name": "os.system"}, "There is no scaling 'os.system'"),
+    "drawn in two dimensions": (
+        {"drawn": {"field": "density", "h": 0.7, "Omega_m": 0.3, "Omega_b": 0.05, "n_s": 1.0, "sigma_8": 0.8}},
+        "a density is drawn in periodic boxes of three dimensions, in Mpc",
+    ),
+    "drawn from nothing": (
+        {"drawn": {"field": "HI", "h": 0.7, "Omega_m": 0.3, "Omega_b": 0.05, "n_s": 1.0, "sigma_8": 0.8}},
+        "what is drawn, 'HI', is not the only input, or has a unit",
+    ),
     "no magnitude": ({"magnitude": "mag"}, "the magnitude 'mag' is none of the parameters"),
 }
 

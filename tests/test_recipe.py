@@ -33,7 +33,10 @@ def without(*path):
         (changed("objective", "r3", to=1.0), "unknown key 'objective.r3'; did you mean 'r"),
         (changed("generator", "noise_chanels", to=1), "'generator.noise_chanels'; did you mean 'noise_channels'?"),
         (changed("scaling", "density", "flor", to=1.0), "'scaling.density.flor'; did you mean 'floor'?"),
-        (changed("data", "zzz", to=1), "unknown key 'data.zzz'; known here: fractions, inputs, magnitude, outputs"),
+        (
+            changed("data", "zzz", to=1),
+            "unknown key 'data.zzz'; known here: drawn, fractions, inputs, magnitude, outputs",
+        ),
         (changed("scaling", "halo", to={}), "[scaling.halo] is of no field in data.inputs or data.outputs (density"),
         (changed("training", "maps", to="many"), "training.maps: input should be a valid integer"),
         (changed("training", "maps", to="many"), "Received 'many'."),
@@ -45,6 +48,7 @@ def without(*path):
         (changed("training", "schedule", to="linear"), "training.schedule: input should be 'cosine' or 'constant'"),
         (changed("generator", to=3), "generator: input should be a valid dictionary"),
         (changed("data", "inputs", to=["density", "density"]), "inputs names 'density' twice"),
+        (changed("data", "drawn", to={"field": "halo"}), "drawn.field is 'halo', which is not the only input"),
         (changed("data", "outputs", to=[]), "data.outputs: list should have at least 1 item"),
         (
             changed("data", "inputs", to=[]) | {"objective": {}, "generator": {"noise_channels": 0}},

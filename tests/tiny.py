@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from higan.checkpoint import Card, FieldCard, ParameterCard, save_checkpoint
+from higan.checkpoint import Card, DrawnCard, FieldCard, ParameterCard, save_checkpoint
 from higan.mapset import Field, Geometry, MapSet, Parameter
 from higan.networks.config import GeneratorConfig
 from higan.recipe import validate_recipe
@@ -82,6 +82,12 @@ def card(ndim=2, inputs=("density",), outputs=("brightness_temp",), parameters=P
         shape=[16] * ndim,
         objective="relativistic",
     )
+
+
+def drawing(**changes):
+    """The card of a tiny generator in boxes that draws its density, of a universe with σ₈ a parameter."""
+    drawn = DrawnCard(field="density", h=0.7, Omega_m=0.3, Omega_b=0.05, n_s=1.0, sigma_8="BIAS")
+    return card(ndim=3, **changes).model_copy(update={"drawn": drawn, "shape": [8, 8, 8]})
 
 
 def save(card, folder, seed=1):

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from higan import scaling
-from higan.checkpoint import Card, FieldCard, ParameterCard, library_versions, load_card
+from higan.checkpoint import Card, DrawnCard, FieldCard, ParameterCard, library_versions, load_card
 from higan.errors import MapSetError, RecipeError, TrainingError
 from higan.mapset import MapSet, Parameter
 from higan.photometry import PIXEL, UnitFlux, flux, of_pixels
@@ -197,6 +197,7 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
         geometry=geometry.kind,
         shape=list(maps.shape[: geometry.ndim]),
         magnitude=recipe.data.magnitude or "",
+        drawn=_drawn(recipe, maps),
         periodic=geometry.periodic,
         training={
             "simulator": maps.simulator,
@@ -212,6 +213,43 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
         licence=recipe.card.licence,
         citation=recipe.card.citation,
     )
+
+
+# What the quantities of a universe are called as parameters, by the codes that make boxes.
+QUANTITIES = {
+    "h": ("h", "hlittle"),
+    "Omega_m": ("Omega_m", "OMm"),
+    "Omega_b": ("Omega_b", "OMb"),
+    "n_s": ("n_s", "POWER_INDEX"),
+    "sigma_8": ("sigma_8", "SIGMA_8"),
+}
+
+
+def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
+    """The input that the emulator may draw, of the universe that the maps are of."""
+    drawn, geometry = recipe.data.drawn, maps.geometry
+    if drawn is None:
+        return None
+    if (geometry.kind, geometry.ndim, geometry.length_units, geometry.periodic) != ("box", 3, "Mpc", True):
+        raise RecipeError(
+            f"data.drawn is of periodic boxes in three dimensions, in Mpc; {maps.name} does not hold such. Leave it "
+            "out."
+        )
+    if geometry.redshift is None or maps.field(drawn.field).units:
+        raise RecipeError(
+            f"data.drawn is of an overdensity at one redshift: {maps.name} says none, or its {drawn.field} has a unit. "
+            "Leave it out."
+        )
+    found: dict[str, Any] = {}
+    for quantity, names in QUANTITIES.items():
+        varied = [name for name in names if name in maps.parameter_names]
+        found[quantity] = varied[0] if varied else geometry.cosmology.get(quantity)
+        if found[quantity] is None:
+            raise RecipeError(
+                f"data.drawn needs {quantity}, which is neither a parameter of {maps.name} nor in its cosmology. "
+                "Leave it out, or give the map set its cosmology."
+            )
+    return DrawnCard(field=drawn.field, coarse=drawn.coarse, **found)
 
 
 def scaled_as(card: Card, initial: Path) -> Card:

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="MAPSET.h5|MAPS.npy|MAPS.zarr|SKY.fits",
         help="the input maps, of any size, flat or of the sky (HEALPix); left out for a checkpoint that paints from "
-        "parameters alone",
+        "parameters alone, or draws its density itself",
     )
     parser.add_argument(
         "--output",
@@ -161,6 +161,7 @@ def run(arguments: argparse.Namespace) -> None:
                 shard=shard,
                 scheduler=arguments.scheduler,
                 periodic=False if arguments.no_periodic else None,
+                drawn=arguments.input is None and card.drawn is not None,
                 **shared,
             )
         if fits:
@@ -225,13 +226,13 @@ def parse_parameters(text: str | None) -> dict[str, float]:
 
 
 def _from_nothing(card: Card, parameters: str, allow_extrapolation: bool) -> MapSet:
-    """Maps of the card's shape, one a set of parameters, for a checkpoint without inputs; their field is never read."""
+    """Maps of the card's shape, one a set of parameters, where no inputs are needed; their field is never read."""
     import numpy as np
 
     from higan.errors import MapSetError, ParameterError
     from higan.sources.tables import is_table, read_parameters
 
-    if card.inputs:
+    if card.inputs and card.drawn is None:
         names = ", ".join(item.field for item in card.inputs)
         raise MapSetError(f"{card.name} paints on {names}: give such maps with --input.")
     if not is_table(parameters):

@@ -78,8 +78,8 @@ class Interpolation(keras.layers.Layer):
     def call(self, x: Any) -> Any:
         for axis in range(1, len(x.shape) - 1):
             shape = list(ops.shape(x))
-            first, rest = _cut(x, axis, 1)
-            start, last = _cut(x, axis, -1)
+            first, rest = _cut(x, 1, axis)
+            start, last = _cut(x, -1, axis)
             before = ops.concatenate([first if self.edge else last, start], axis=axis)
             after = ops.concatenate([rest, last if self.edge else first], axis=axis)
             near = 0.75 * x
@@ -92,11 +92,15 @@ class Interpolation(keras.layers.Layer):
         return (shape[0], *(None if n is None else 2 * n for n in shape[1:-1]), shape[-1])
 
 
-def _cut(x: Any, axis: int, at: int) -> tuple[Any, Any]:
+def _cut(x: Any, at: int, axis: int) -> list[Any]:
     """`x` before and after cell `at` of an axis."""
+    n = x.shape[axis]
+    if n is not None and n > 1:
+        # The gradient of a split is a concatenation; that of slices adds up maps that are zero but for an edge.
+        return ops.split(x, [at % n], axis=axis)
     before, after = [slice(None)] * len(x.shape), [slice(None)] * len(x.shape)
     before[axis], after[axis] = slice(None, at), slice(at, None)
-    return x[tuple(before)], x[tuple(after)]
+    return [x[tuple(before)], x[tuple(after)]]
 
 
 class Position(keras.layers.Layer):

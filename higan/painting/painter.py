@@ -16,6 +16,7 @@ from keras import ops
 from higan import scaling
 from higan.checkpoint import Card, check_size, load_card, load_weights
 from higan.mapset import MapSet
+from higan.matter import Cosmology, draw_density
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
 from higan.noise import generator_noise
@@ -28,8 +29,8 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
     """Cells beyond which nothing reaches a cell of the output, whatever the cell's place in its coarse cell.
 
     The interval of cells that one input cell touches is followed through the network: a 3 x 3 convolution widens it
-    by one on each side, halving and doubling round it outwards, and interpolation touches the cells between. Without input `fields` it begins as a cell of the
-    coarsest noise.
+    by one on each side, halving and doubling round it outwards, and interpolation touches the cells beside it. Without
+    input `fields` it begins as a cell of the coarsest noise.
 
     Examples
     --------
@@ -104,6 +105,31 @@ class Painter:
         fields = np.empty((len(rows), *cells, len(self.inputs)), dtype=np.float32)
         for i, item in enumerate(self.card.inputs):
             fields[..., i] = maps.read(item.field, rows, place=place)
+        return fields
+
+    def draw_inputs(
+        self, shape: Sequence[int], parameters: np.ndarray, *, seed: int, rows: Any, realisations: Any
+    ) -> np.ndarray:
+        """The input field that the card draws, (batch, *shape, 1), one for each of `rows` and `realisations`."""
+        card, drawn = self.card, self.card.drawn
+        assert drawn is not None and card.redshift is not None
+        columns = {item.name: column for item, column in zip(card.parameters, np.transpose(parameters), strict=True)}
+        fields = np.empty((len(rows), *shape, 1), dtype=np.float32)
+        for i, (row, realisation) in enumerate(zip(rows, realisations, strict=True)):
+            values = {
+                name: float(columns[value][i] if isinstance(value, str) else value)
+                for name, value in drawn.cosmology.items()
+            }
+            fields[i, ..., 0] = draw_density(
+                shape[0],
+                card.cell_size,
+                card.redshift,
+                Cosmology(**values),
+                seed=seed,
+                row=int(row),
+                realisation=int(realisation),
+                coarse=drawn.coarse,
+            )
         return fields
 
     def noise(

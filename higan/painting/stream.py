@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,7 @@ def paint_to_file(
     periodic: bool | None = None,
     shard: Shard | None = None,
     scheduler: str | None = None,
+    drawn: bool = False,
     allow_extrapolation: bool = False,
     overwrite: bool = False,
 ) -> Path:
@@ -70,6 +72,9 @@ def paint_to_file(
     scheduler : str, optional
         Paint on a dask.distributed cluster: its address, or "processes" for one of processes on this machine. This
         process reads and writes.
+    drawn : bool
+        The input is drawn for every map and realisation, as :meth:`higan.emulator.Emulator.draw_density` does; `maps`
+        gives parameters and shapes alone.
     overwrite : bool
 
     Returns
@@ -88,14 +93,14 @@ def paint_to_file(
     for name, value in (("realisations", realisations), ("batch_size", batch_size), ("tile", tile)):
         if value is not None and value < 1:
             raise ParameterError(f"{name} must be at least 1, received {value}.")
-    emulator.check_mapset(maps)
+    emulator.check_mapset(maps, drawn=drawn)
     theta = parameters_of(emulator, maps, allow_extrapolation)
     shape = maps.shape[: card.ndim]
     wrap = maps.geometry.periodic if periodic is None else periodic
     tiling = lay_tiles(card, shape, periodic=wrap, tile=tile)
     n = len(maps) * realisations
     row, draw = np.arange(n) // realisations, np.arange(n) % realisations
-    made_from = digest_of(emulator, maps)
+    made_from = digest_of(emulator, maps, drawn=drawn)
     attributes = provenance_of(emulator, seed, realisations, theta)
     like = maps.with_created_by(f"higan {higan.__version__}")
     size = batch_size or (emulator.default_batch(shape) if len(tiling) == 1 else 1)
@@ -137,14 +142,27 @@ def paint_to_file(
             made_from=made_from,
         )
 
+    @functools.lru_cache(maxsize=1)
+    def draw_all(start: int) -> np.ndarray:
+        """What the maps of a batch are painted on, all tiles of them."""
+        index = full_batch(start)
+        return emulator.painter.draw_inputs(
+            shape, theta[row[index]], seed=seed, rows=row[index], realisations=draw[index]
+        )
+
+    def full_batch(start: int) -> np.ndarray:
+        """Numbers of a batch's maps, always as many: a backend that compiles by shape would compile the last anew."""
+        index = np.arange(start, min(start + size, n))
+        return np.resize(index, size) if n > size else index
+
     def arguments(start: int, number: int) -> tuple[Any, ...]:
         """What :func:`paint_alone` takes after the painter."""
-        index = np.arange(start, min(start + size, n))
-        # A batch is always full: a backend that compiles by shape would compile the last one anew.
-        full = np.resize(index, size) if n > size else index
-        part = tiling[number]
-        region = part.join(emulator.painter.read_inputs(maps, row[full], place) for place in part.places())
-        return region, theta[row[full]], part, seed, row[full], draw[full]
+        full, part = full_batch(start), tiling[number]
+
+        def read(place: tuple[slice, ...]) -> np.ndarray:
+            return draw_all(start)[:, *place] if drawn else emulator.painter.read_inputs(maps, row[full], place)
+
+        return part.join(map(read, part.places())), theta[row[full]], part, seed, row[full], draw[full]
 
     in_this_process = scheduler in (None, "threads")
     with contextlib.nullcontext() if in_this_process else connect(str(scheduler)) as client, writer:
@@ -172,10 +190,11 @@ def paint_to_file(
     return Path(path)
 
 
-def digest_of(emulator: Emulator, maps: MapSet) -> str:
+def digest_of(emulator: Emulator, maps: MapSet, *, drawn: bool = False) -> str:
     """sha256 over what the maps are made from: the checkpoint's card, the sha256 of its weights, the input fields."""
+    inputs = [] if drawn else emulator.card.inputs
     digest = hashlib.sha256(emulator.card.model_dump_json().encode())
-    digest.update(maps.content_sha256(item.field for item in emulator.card.inputs).encode())
+    digest.update(maps.content_sha256(item.field for item in inputs).encode())
     return digest.hexdigest()
 
 

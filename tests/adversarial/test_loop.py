@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import warnings
@@ -469,6 +470,26 @@ def test_selecting_by_the_logarithm_takes_a_field_that_spans_decades(tmp_path):
     recipe = recipe.model_copy(update={"scaling": {"brightness_temp": ScalingConfig(name="log", lower=0.0)}})
     checkpoint = loop.train(recipe, tmp_path / "run", maps=tiny.maps(fields=fields))
     assert np.isfinite(load_card(checkpoint).metrics["validation"]["mean_abs_R_minus_1_log"])
+
+
+def test_a_card_says_which_universe_it_draws():
+    boxes = tiny.maps(shape=(8, 8, 8))
+    theta = [Parameter("SIGMA_8", "", 1.0, 3.0), tiny.PARAMETERS[1]]
+    cosmology = {"h": 0.7, "Omega_m": 0.3, "Omega_b": 0.05, "n_s": 1.0}
+    boxes = boxes.with_parameters(boxes.parameters, theta)
+    boxes = boxes.with_geometry(dataclasses.replace(boxes.geometry, cosmology=cosmology))
+    recipe = tiny.recipe(data={"drawn": {"field": "density", "coarse": True}})
+    drawn = preparation.new_card(recipe, boxes, split(boxes)).drawn
+    assert drawn.cosmology == {**cosmology, "sigma_8": "SIGMA_8"} and drawn.coarse
+    assert preparation.new_card(tiny.recipe(), boxes, split(boxes)).drawn is None
+    for change, message in (
+        ({"cosmology": {}}, "data.drawn needs h, which is neither a parameter of the map set nor in its cosmology"),
+        ({"redshift": None}, "data.drawn is of an overdensity at one redshift: the map set says none, or its density"),
+        ({"periodic": False}, "data.drawn is of periodic boxes in three dimensions, in Mpc; the map set does not"),
+    ):
+        changed = boxes.with_geometry(dataclasses.replace(boxes.geometry, **change))
+        with pytest.raises(RecipeError, match=message):
+            preparation.new_card(recipe, changed, split(changed))
 
 
 # -- stamps of single galaxies -------------------------------------------------------------------------------

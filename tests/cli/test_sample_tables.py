@@ -65,6 +65,23 @@ def test_a_map_a_row(painted, drawing, catalogue):
     assert [item.name for item in painted.parent.iterdir()] == ["out.h5"]
 
 
+def test_boxes_on_densities_that_are_drawn(catalogue, tmp_path, monkeypatch):
+    """Whole or in tiles, taken up again or not: those of the emulator; every realisation has a density of its own."""
+    folder = tiny.save(tiny.drawing(), tmp_path / "boxes")
+    emulator = higan.load(folder)
+    theta = read_parameters(catalogue, emulator.card.parameters)
+    expected = emulator.sample(parameters=theta, seed=7, realisations=2).reshape(10, 8, 8, 8)
+    assert sample(folder, catalogue, tmp_path / "whole.h5", "--realisations", 2) == 0
+    assert sample(folder, catalogue, tmp_path / "tiles.h5", "--realisations", 2, "--tile", 4) == 0
+    for name in ("whole.h5", "tiles.h5"):
+        maps = MapSet.open(tmp_path / name)
+        np.testing.assert_allclose(maps.read("brightness_temp"), expected, atol=1e-3)
+        assert maps.geometry.redshift == 8.0 and maps.cell_size == tiny.CELL
+    one = tmp_path / "one.h5"
+    assert sample(folder, "BIAS=1.5,T_MEAN=12", one) == 0
+    np.testing.assert_allclose(MapSet.open(one).read("brightness_temp")[0], expected[0], atol=1e-3)
+
+
 def test_stamps_are_images(catalogue, tmp_path):
     stamps = {"geometry": "image", "length_units": "arcsec", "thickness": None, "periodic": False, "redshift": None}
     folder = tiny.save(tiny.card(inputs=()).model_copy(update=stamps), tmp_path / "stamps")
