@@ -223,7 +223,8 @@ class TrainingConfig(_Table):
         Maps seen in all.
     initial : str, optional
         The folder of another run, whose networks (and scalings) this training starts from: crops first, then whole
-        boxes; many cheap simulations first, then a few dear ones.
+        boxes; many cheap simulations first, then a few dear ones. Or a checkpoint, a folder or the name of a shipped
+        one: its generator is trained on, beside a discriminator that starts anew.
     batch_size : int
     maps_per_simulation : int
         Maps of each simulation in a batch.

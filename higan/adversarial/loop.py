@@ -29,6 +29,7 @@ from higan.adversarial.monitor import Monitor
 from higan.adversarial.preparation import (
     check_geometry,
     flux_of,
+    is_run,
     limit,
     new_card,
     open_maps,
@@ -37,11 +38,16 @@ from higan.adversarial.preparation import (
     select_parameters,
     unit_flux,
 )
-from higan.adversarial.state import KEPT, check_finite, initial_weights, load_state, save_state
-from higan.adversarial.workers import Workers
-from higan.checkpoint import (
-    save_checkpoint,
+from higan.adversarial.state import (
+    KEPT,
+    check_finite,
+    checkpoint_weights,
+    initial_weights,
+    load_state,
+    save_state,
 )
+from higan.adversarial.workers import Workers
+from higan.checkpoint import find_checkpoint, save_checkpoint
 from higan.errors import OutputError, RecipeError, StoppedError, TrainingError
 from higan.mapset import MapSet
 from higan.photometry import acs_kernel
@@ -204,7 +210,10 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
     if workers.first and resume and (run / STATE).exists():
         state, first, best, hours = load_state(run / STATE, state, step_function.backend)
     elif workers.first and initial is not None:
-        state = initial_weights(initial / STATE, state, step_function.backend)
+        if is_run(initial):
+            state = initial_weights(initial / STATE, state, step_function.backend)
+        else:
+            state = checkpoint_weights(find_checkpoint(initial), generator, state, step_function.backend)
     size = recipe.training.batch_size
     last = math.ceil(recipe.training.maps / size)
     tick = max(1, recipe.training.tick_maps // size)

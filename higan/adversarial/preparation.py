@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from higan import scaling
-from higan.checkpoint import Card, DrawnCard, FieldCard, ParameterCard, library_versions, load_card
+from higan.checkpoint import Card, DrawnCard, FieldCard, ParameterCard, find_checkpoint, library_versions, load_card
 from higan.errors import MapSetError, RecipeError, TrainingError
 from higan.mapset import MapSet, Parameter
 from higan.photometry import PIXEL, UnitFlux, flux, of_pixels
@@ -252,9 +252,14 @@ def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
     return DrawnCard(field=drawn.field, coarse=drawn.coarse, **found)
 
 
+def is_run(initial: Path) -> bool:
+    """Whether `training.initial` is the folder of a run; else it names a checkpoint, of a generator alone."""
+    return (initial / "checkpoint").is_dir()
+
+
 def scaled_as(card: Card, initial: Path) -> Card:
     """`card` with the scalings of the run whose networks it starts from: its weights are of fields scaled so."""
-    before = load_card(initial / "checkpoint")
+    before = load_card(initial / "checkpoint" if is_run(initial) else find_checkpoint(initial))
 
     def seen(card: Card) -> dict[str, Any]:
         names = {kind: [item.field for item in getattr(card, kind)] for kind in ("inputs", "outputs")}
@@ -264,7 +269,7 @@ def scaled_as(card: Card, initial: Path) -> Card:
     for what, value in now.items():
         if value != then[what]:
             raise RecipeError(
-                f"training.initial, {initial}, was trained with other {what} than this recipe asks for. Give a run "
+                f"training.initial, {initial}, was trained with other {what} than this recipe asks for. Give one "
                 "with the same, or leave training.initial out."
             )
     return card.model_copy(update={"inputs": before.inputs, "outputs": before.outputs})

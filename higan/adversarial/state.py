@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from higan.checkpoint import replace_hdf5
+from higan.checkpoint import load_card, load_weights, replace_hdf5
 from higan.errors import OutputError, TrainingError
 
 KEPT = "The last good state and checkpoint are kept: lower the learning rate or raise the penalties, and train anew."
@@ -49,12 +49,26 @@ def initial_weights(path: Path, state: Any, backend: Any) -> Any:
                 if name in file and name in new:
                     new[name] = [file[f"{name}/{i:04d}"][()] for i in range(len(new[name]))]
     except (OSError, KeyError) as error:
-        raise TrainingError(f"{path} cannot be read ({error}). Set training.initial to a run's folder.") from error
+        raise TrainingError(
+            f"{path} cannot be read ({error}). Give the folder of a run that has it, or that of its checkpoint."
+        ) from error
     if [w.shape for name in sorted(new) for w in new[name]] != [
         w.shape for name, arrays in sorted(state.items()) for w in arrays
     ]:
         raise TrainingError(f"{path} holds networks of other shapes. Take its [discriminator], too, into the recipe.")
     return backend.to_device({**new, "average": new["generator"]})
+
+
+def checkpoint_weights(folder: Path, generator: Any, state: Any, backend: Any) -> Any:
+    """`state` with the generator of a checkpoint; the discriminator, which is not part of one, starts anew."""
+    from higan.painting.painter import weight_names
+
+    names = weight_names(generator)
+    shapes = {name: tuple(variable.shape) for name, variable in zip(names, generator.variables, strict=True)}
+    weights = load_weights(folder, load_card(folder), shapes)
+    new = backend.to_host(state)
+    new["generator"] = new["average"] = [weights[name] for name in names]
+    return backend.to_device(new)
 
 
 def check_finite(groups: Mapping[str, Any], step: int) -> None:

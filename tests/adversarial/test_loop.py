@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+import shutil
 import warnings
 
 import h5py
@@ -358,6 +359,21 @@ def test_a_training_that_starts_from_another(tmp_path):
     assert sorted(map(np.sum, whole.values())) == sorted(map(np.sum, weights(first / "state.h5", "generator").values()))
 
 
+def test_a_training_that_starts_from_a_checkpoint(tmp_path):
+    """Its generator and scalings, on other maps; the discriminator is new."""
+    folder = loop.train(tiny.recipe(training={"maps": 8}), tmp_path / "first", maps=tiny.maps())
+    shipped = shutil.copytree(folder, tmp_path / "shipped")
+    still = {"maps": 4, "initial": str(shipped), "learning_rate": 1e-30}
+    tuned = loop.train(tiny.recipe(training=still), tmp_path / "second", maps=tiny.maps(seed=1))
+    assert load_card(tuned).outputs == load_card(shipped).outputs
+    before, after = (weights(path / "generator.weights.h5") for path in (shipped, tuned))
+    assert before.keys() == after.keys()
+    for name in before:
+        np.testing.assert_allclose(after[name], before[name], rtol=1e-6)
+    old, new = (weights(tmp_path / run / "state.h5", "discriminator") for run in ("first", "second"))
+    assert not all(np.array_equal(old[name], new[name]) for name in old)
+
+
 def test_what_a_training_cannot_start_from(tmp_path):
     loop.train(tiny.recipe(**ALONE, training={"maps": 4}), tmp_path / "run", maps=tiny.maps())
     start = {"training": {"maps": 4, "initial": str(tmp_path / "run")}}
@@ -365,9 +381,9 @@ def test_what_a_training_cannot_start_from(tmp_path):
     with pytest.raises(RecipeError, match="was trained with other network than this recipe asks for"):
         loop.train(other, tmp_path / "new", maps=tiny.maps())
     (tmp_path / "run" / "state.h5").unlink()
-    with pytest.raises(TrainingError, match=r"Set training\.initial to a run's folder"):
+    with pytest.raises(TrainingError, match=r"Give the folder of a run that has it, or that of its checkpoint\."):
         loop.train(tiny.recipe(**ALONE, **start), tmp_path / "new", maps=tiny.maps())
-    with pytest.raises(CheckpointError, match="Give a checkpoint folder"):
+    with pytest.raises(CheckpointError, match=r"nowhere is no folder, nor the name of a shipped checkpoint \(cosmos"):
         nowhere = {"training": {"maps": 4, "initial": str(tmp_path / "nowhere")}}
         loop.train(tiny.recipe(**ALONE, **nowhere), tmp_path / "new", maps=tiny.maps())
     assert not (tmp_path / "new").exists()
