@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--parameters",
         metavar="NAME=VALUE,…|TABLE",
         help="for maps in a .npy, .zarr or FITS file, or without --input; one set for all. Without --input also a "
-        "catalogue (FITS, CSV, ECSV, HDF5) with a column a parameter: one map a row",
+        "catalogue (FITS, CSV, ECSV, HDF5) with a column a parameter, or a map set: one map a row",
     )
     parser.add_argument("--realisations", type=int, default=1, metavar="R", help="of each map (default 1)")
     parser.add_argument("--batch-size", type=int, metavar="B", help="maps at a time (default: by their size)")

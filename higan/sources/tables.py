@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from higan.errors import ParameterError
-from higan.mapset import Parameter, first_line, outside, text
+from higan.mapset import FORMAT, MapSet, Parameter, first_line, outside, text
 
 if TYPE_CHECKING:
     from higan.checkpoint import ParameterCard
@@ -44,7 +44,8 @@ def read_parameters(
     ----------
     path : path
         FITS, HDF5 (datasets at the root or in a group, with an attribute ``units`` where they have one, or a compound
-        dataset), ECSV or CSV, told apart by their content. Of several tables in a file, that with all the columns.
+        dataset), ECSV or CSV, told apart by their content. Of several tables in a file, that with all the columns. Of
+        a map set, the parameters of each of its maps.
     parameters : sequence of Parameter or ParameterCard
         A column in another unit is converted to the parameter's; one that says no unit is taken as it is.
     allow_extrapolation : bool
@@ -163,6 +164,8 @@ def _read(path: Path, names: Sequence[str]) -> Any:
             return Table.read(hdus[_choose(path, tables, names)], format="fits", mask_invalid=False)
     if h5py.is_hdf5(path):
         with h5py.File(path, "r") as file:
+            if text(file.attrs.get("format", "")) == FORMAT:
+                return _of_maps(path, names)
             places: dict[str, Sequence[str]] = {}
             for group in (file, *(item for item in file.values() if isinstance(item, h5py.Group))):
                 data = {name: item for name, item in group.items() if isinstance(item, h5py.Dataset) and item.ndim}
@@ -181,6 +184,16 @@ def _read(path: Path, names: Sequence[str]) -> Any:
     table = Table.read(path, format="ascii.ecsv" if start.startswith(b"# %ECSV") else "ascii.csv", encoding=encoding)
     _choose(path, {"": table.colnames}, names)
     return table
+
+
+def _of_maps(path: Path, names: Sequence[str]) -> Any:
+    """The parameters of a map set, one row a map."""
+    from astropy.table import Column
+
+    maps = MapSet.open(path)
+    _choose(path, {"parameters": maps.parameter_names}, names)
+    columns = zip(maps.parameter_info, maps.parameters[maps.simulation].T, strict=True)
+    return {p.name: Column(values, unit=p.units or None) for p, values in columns}
 
 
 def _choose(path: Path, tables: Mapping[Any, Sequence[str]], names: Sequence[str]) -> Any:

@@ -10,6 +10,7 @@ from astropy.table import MaskedColumn, Table
 from higan.errors import ParameterError
 from higan.mapset import Parameter
 from higan.sources.tables import is_table, read_parameters
+from tests import tiny
 
 RADIUS, MAGNITUDE = Parameter("flux_radius", "pix", 2.0, 12.0), Parameter("mag_auto", "mag", 20.0, 23.5)
 PARAMETERS = [MAGNITUDE, RADIUS]
@@ -225,3 +226,13 @@ def test_names_of_tables(tmp_path):
     assert is_table(str(tmp_path / "A=1")) and is_table("nowhere.CSV") and is_table("a.fits.gz")
     assert not is_table("A=1,B=2.5") and not is_table("") and not is_table(str(tmp_path))
     assert not is_table(",".join(f"PARAMETER_{i}={i}" for i in range(100))), "longer than a name can be"
+
+
+def test_the_parameters_of_a_map_set(tmp_path):
+    """One row a map, in their units, so that what is painted for them belongs to the maps."""
+    maps = tiny.maps(n_sim=3, per_sim=2)
+    path = maps.save(tmp_path / "maps.h5")
+    found = read_parameters(path, tiny.PARAMETERS)
+    np.testing.assert_array_equal(np.stack(list(found.values()), axis=1), maps.parameters[maps.simulation])
+    with pytest.raises(ParameterError, match=r"maps\.h5 has no column 'h': it has BIAS, T_MEAN\."):
+        read_parameters(path, [Parameter("h", "", 0.0, 1.0)])
