@@ -283,22 +283,29 @@ def _lay(displacement: Sequence[np.ndarray], cells: int) -> np.ndarray:
     out = np.zeros((cells, cells * cells))
     for start in range(0, n, PLANES):
         stop = min(start + PLANES, n)
-        below, share = [], []
+        cell: list[tuple[np.ndarray, np.ndarray]] = []  # along each axis, those on either side
+        share: list[tuple[np.ndarray, np.ndarray]] = []
         for axis, moves in enumerate(displacement):
             index = np.arange(start, stop) if axis == 0 else np.arange(n)
             place = moves[start:stop] + index.reshape([-1 if i == axis else 1 for i in range(3)]).astype(np.float32)
             place = (ratio * place).ravel()
             whole = np.floor(place)
-            below.append(whole.astype(np.int64))
             share.append((1.0 - (place - whole), place - whole))
+            below = whole.astype(np.int64)
+            if axis:
+                below %= cells
+            above = below + 1
+            if axis:
+                above[above == cells] = 0
+            cell.append((below, above))
         # Matter moves by a few cells: only planes nearby are touched.
-        first, last = int(below[0].min()), int(below[0].max()) + 1
+        first, last = int(cell[0][0].min()), int(cell[0][1].max())
         nearby = np.zeros((last + 1 - first) * cells * cells)
-        for corner in itertools.product((0, 1), repeat=3):
-            plane = below[0] + (corner[0] - first)
-            index = (plane * cells + (below[1] + corner[1]) % cells) * cells + (below[2] + corner[2]) % cells
-            weight = share[0][corner[0]] * share[1][corner[1]] * share[2][corner[2]]
-            nearby += np.bincount(index, weight, minlength=len(nearby))
+        for i, j in itertools.product((0, 1), repeat=2):
+            row = ((cell[0][i] - first) * cells + cell[1][j]) * cells
+            weight = share[0][i] * share[1][j]
+            for k in (0, 1):
+                nearby += np.bincount(row + cell[2][k], weight * share[2][k], minlength=len(nearby))
         for i, values in enumerate(nearby.reshape(-1, cells * cells)):
             out[(first + i) % cells] += values
     return (out * ratio**3).reshape((cells,) * 3).astype(np.float32)
