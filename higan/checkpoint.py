@@ -30,8 +30,9 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 import higan
 from higan import hdf5
-from higan.errors import CheckpointError, OutputError, RecipeError
+from higan.errors import CheckpointError, OutputError, ParameterError, RecipeError
 from higan.mapset import first_line, plain_name
+from higan.matter import Cosmology
 from higan.networks.config import GeneratorConfig
 from higan.scaling import from_dict
 
@@ -221,12 +222,18 @@ class Card(_Table):
             raise ValueError("a density is drawn at a redshift, in cubes")
         if math.prod(self.shape) > LARGEST_DRAWN:
             raise ValueError(f"maps of shape {self.shape} have more than {LARGEST_DRAWN} cells to draw")
-        names = [p.name for p in self.parameters]
+        if not (1e-3 <= self.cell_size <= 1e4 and self.redshift <= 1e3):
+            raise ValueError(f"no density is drawn in cells of {self.cell_size:g} Mpc at redshift {self.redshift:g}")
+        ranges = {p.name: (p.lower, p.upper) for p in self.parameters}
         for quantity, value in drawn.cosmology.items():
-            if isinstance(value, str) and value not in names:
+            if isinstance(value, str) and value not in ranges:
                 raise ValueError(f"drawn.{quantity} is {value!r}, which is none of the parameters")
-            if not isinstance(value, str) and value <= 0:
-                raise ValueError(f"drawn.{quantity} is {value:g}")
+        # Both ends of the trained ranges have to be universes.
+        for end in (0, 1):
+            try:
+                Cosmology(**{q: ranges[v][end] if isinstance(v, str) else v for q, v in drawn.cosmology.items()})
+            except ParameterError as error:
+                raise ValueError(str(error)) from error
 
 
 def library_versions() -> dict[str, str]:

@@ -155,9 +155,7 @@ class Emulator:
         lazy = isinstance(stacked, list)
         n = 1 if single else len(stacked[0] if lazy else stacked)
         theta = self.check_parameters(parameters, n, allow_extrapolation=allow_extrapolation)
-        rows = np.arange(n) if rows is None else np.asarray(rows, dtype=np.int64).reshape(-1)
-        if len(rows) != n:
-            raise MapSetError(f"rows has {len(rows)} entries for {n} maps. Give one a map.")
+        rows = _numbers(rows, n)
         draws = 1 if realisations is None else int(realisations)
         self._warn_of_extrapolation(theta)
         if lazy:
@@ -182,9 +180,16 @@ class Emulator:
             # A batch is always full: a backend that compiles by shape would compile the last one anew.
             full = np.resize(index, size) if n * draws > size else index
             at, draw = full // draws, full % draws
-            which: dict[str, Any] = {"seed": int(seed), "rows": rows[at], "realisations": draw}
-            given = self.painter.draw_inputs(stacked.shape[1:-1], theta[at], **which) if drawn else stacked[at]
-            painted = self.paint_rows(given, theta[at], **which, periodic=periodic, tile=tile)
+            if drawn:
+                each = index // draws
+                fields = self.painter.draw_inputs(
+                    stacked.shape[1:-1], theta[each], seed=int(seed), rows=rows[each], realisations=index % draws
+                )[full - start]
+            else:
+                fields = stacked[at]
+            painted = self.paint_rows(
+                fields, theta[at], seed=int(seed), rows=rows[at], realisations=draw, periodic=periodic, tile=tile
+            )
             out[index] = painted[: len(index)]
         if len(self.card.outputs) == 1:
             out = out[..., 0]
@@ -235,10 +240,10 @@ class Emulator:
         empty, single = self._empty(None, parameters, rows, shape)
         n, draws = len(empty), 1 if realisations is None else int(realisations)
         theta = self.check_parameters(parameters, n, allow_extrapolation=allow_extrapolation)
-        numbers = np.arange(n) if rows is None else np.asarray(rows, dtype=np.int64).reshape(-1)
+        self._warn_of_extrapolation(theta)
         at, draw = np.arange(n * draws) // draws, np.arange(n * draws) % draws
         drawn = self.painter.draw_inputs(
-            empty.shape[1:-1], theta[at], seed=int(seed), rows=numbers[at], realisations=draw
+            empty.shape[1:-1], theta[at], seed=int(seed), rows=_numbers(rows, n)[at], realisations=draw
         )[..., 0]
         if realisations is not None:
             drawn = drawn.reshape(n, draws, *drawn.shape[1:])
@@ -434,9 +439,13 @@ class Emulator:
     def check_mapset(self, maps: MapSet, *, drawn: bool = False) -> None:
         """Refuse maps whose fields, units, cell size, slab thickness, redshift or dimensions differ from the card's.
 
-        Fields are not looked for where they are to be `drawn`.
+        Where they are to be `drawn` fields are not looked for, but maps have to be cubes.
         """
         card = self.card
+        if drawn and (card.drawn is None or len(set(maps.shape[: card.ndim])) > 1):
+            raise MapSetError(
+                f"{card.name} draws no density for maps of shape {maps.shape}. Give cubes, and a checkpoint that draws."
+            )
         if maps.geometry.ndim != card.ndim:
             raise MapSetError(f"{maps.name} has {maps.geometry.ndim}D maps; {card.name} paints {card.ndim}D ones.")
         for item in [] if drawn else card.inputs:
@@ -496,7 +505,7 @@ class Emulator:
         for n in shape:
             check_count("shape", n)
         if card.drawn is not None and len(set(shape)) > 1:
-            raise MapSetError(f"shape is {shape}; {card.name} draws cubes.")
+            raise MapSetError(f"shape is {shape}; {card.name} draws cubes. Give equal sides.")
         counts = [np.size(values) for values in _named(parameters).values() if np.ndim(values)]
         counts += [] if rows is None else [np.size(rows)]
         return np.empty((max(counts, default=1), *shape, 0), dtype=np.float32), not counts
@@ -561,6 +570,14 @@ class Emulator:
                 f"{card.name} paints without an input field, and a sky needs one. Take a checkpoint that has it."
             )
         return np.stack(arrays, axis=-1)
+
+
+def _numbers(rows: Any, n: int) -> np.ndarray:
+    """Global numbers of `n` maps; MapSetError if there are not as many."""
+    numbers = np.arange(n) if rows is None else np.asarray(rows, dtype=np.int64).reshape(-1)
+    if len(numbers) != n:
+        raise MapSetError(f"rows has {len(numbers)} entries for {n} maps. Give one a map.")
+    return numbers
 
 
 def check_seed(seed: Any) -> None:

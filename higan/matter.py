@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.fft
-from scipy.integrate import trapezoid
 
 from higan.errors import ParameterError
 from higan.noise import noise_field
@@ -54,10 +52,11 @@ class Cosmology:
     sigma_8: float
 
     def __post_init__(self) -> None:
-        if not (0 < self.Omega_b < self.Omega_m <= 1 and self.h > 0 and self.sigma_8 > 0 and np.isfinite(self.n_s)):
+        baryons = 0 < self.Omega_b < self.Omega_m <= 1
+        if not (baryons and 0.1 <= self.h <= 10 and 0 < self.sigma_8 <= 10 and abs(self.n_s) <= 5):
             raise ParameterError(
-                f"No density can be drawn in a universe of {self}: give 0 < Omega_b < Omega_m <= 1, h and sigma_8 "
-                "above 0."
+                f"No density can be drawn in a universe of {self}: give 0 < Omega_b < Omega_m <= 1, h from 0.1 to 10, "
+                "sigma_8 up to 10 and n_s from -5 to 5."
             )
 
 
@@ -106,7 +105,8 @@ def linear_power_spectrum(k: np.ndarray, cosmology: Cosmology) -> np.ndarray:
     >>> k = np.geomspace(1e-4, 1e2, 2000)
     >>> x = k * 8.0 / cosmology.h
     >>> window = 3.0 * (np.sin(x) - x * np.cos(x)) / x**3
-    >>> variance = trapezoid(k**3 * linear_power_spectrum(k, cosmology) * window**2, np.log(k)) / (2.0 * np.pi**2)
+    >>> integrand = k**3 * linear_power_spectrum(k, cosmology) * window**2 / (2.0 * np.pi**2)
+    >>> variance = integrand.sum() * np.log(k[1] / k[0])
     >>> bool(abs(variance**0.5 - 0.81) < 1e-3)
     True
     """
@@ -115,9 +115,9 @@ def linear_power_spectrum(k: np.ndarray, cosmology: Cosmology) -> np.ndarray:
         return k**cosmology.n_s * transfer_function(k, cosmology) ** 2
 
     fine = np.geomspace(1e-5, 1e3, 4096)
-    variance = trapezoid(fine**3 * shape(fine) * top_hat(fine * 8.0 / cosmology.h) ** 2, np.log(fine)) / (2 * np.pi**2)
-    out = np.zeros(np.shape(k))
-    return np.where(k > 0, cosmology.sigma_8**2 / variance * shape(np.where(k > 0, k, 1.0)), out)
+    integrand = fine**3 * shape(fine) * top_hat(fine * 8.0 / cosmology.h) ** 2
+    variance = integrand.sum() * np.log(fine[1] / fine[0]) / (2.0 * np.pi**2)
+    return np.where(k > 0, cosmology.sigma_8**2 / variance * shape(np.where(k > 0, k, 1.0)), 0.0)
 
 
 def top_hat(x: np.ndarray) -> np.ndarray:
@@ -175,7 +175,7 @@ def draw_density(
         As of :func:`higan.noise.noise_field`; the density is the same up to rounding whatever the machine.
     coarse : bool
         Matter moves as the cells of the box do that it lies in, and arrives in such cells: what 21cmFAST makes unless
-        PERTURB_ON_HIGH_RES is set. The smallest scales then have half the power.
+        PERTURB_ON_HIGH_RES is set. The smallest scales then have a fifth of the power.
 
     Returns
     -------
@@ -219,6 +219,7 @@ def evolve(linear: np.ndarray, cell_size: float, *, coarse: bool = False) -> np.
 
     Examples
     --------
+    >>> import scipy.fft
     >>> density = evolve(scipy.fft.rfftn(0.3 * np.random.default_rng(1).normal(size=(32, 32, 32))), 1.0)
     >>> density.shape, bool(density.min() > -1.0)
     ((16, 16, 16), True)
@@ -250,12 +251,14 @@ def evolve(linear: np.ndarray, cell_size: float, *, coarse: bool = False) -> np.
         nearest = np.ix_(*[(np.arange(n) + 1) // FINER % cells] * 3)
         displacement = [x[every][nearest] for x in displacement]
         return _lay(displacement, cells) - np.float32(1.0)
-    return _back(_transform(_lay(displacement, n)) * window, n)[every] - np.float32(1.0)
+    # A sphere in Fourier space rings beside what is dense.
+    seen = _back(_transform(_lay(displacement, n)) * window, n)[every]
+    return np.maximum(seen, 0.0) - np.float32(1.0)
 
 
 def _waves(n: int) -> tuple[list[np.ndarray], np.ndarray]:
     """Of the modes of n³ cells: whole waves in the box along each axis, and the sum of their squares."""
-    whole, last = np.fft.fftfreq(n, 1.0 / n).astype(np.int32), np.fft.rfftfreq(n, 1.0 / n).astype(np.int32)
+    whole, last = (f(n, 1.0 / n).round().astype(np.int32) for f in (np.fft.fftfreq, np.fft.rfftfreq))
     index = [whole[:, None, None], whole[None, :, None], last[None, None, :]]
     return index, index[0] ** 2 + index[1] ** 2 + index[2] ** 2
 
@@ -266,11 +269,20 @@ def _lengths(n: int, side: float) -> np.ndarray:
 
 
 def _transform(x: np.ndarray) -> np.ndarray:
-    return scipy.fft.rfftn(x, workers=os.cpu_count())
+    import scipy.fft  # here, so that a card is read without it
+
+    return scipy.fft.rfftn(x, workers=_cores())
 
 
 def _back(x: np.ndarray, n: int) -> np.ndarray:
-    return scipy.fft.irfftn(x.astype(np.complex64, copy=False), s=(n,) * 3, workers=os.cpu_count())
+    import scipy.fft
+
+    return scipy.fft.irfftn(x.astype(np.complex64, copy=False), s=(n,) * 3, workers=_cores())
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _lay(displacement: Sequence[np.ndarray], cells: int) -> np.ndarray:
@@ -292,14 +304,15 @@ def _lay(displacement: Sequence[np.ndarray], cells: int) -> np.ndarray:
             whole = np.floor(place)
             share.append((1.0 - (place - whole), place - whole))
             below = whole.astype(np.int64)
-            if axis:
+            # Matter moves by a few cells: only planes nearby are touched, unless it goes round the box.
+            round_the_box = axis > 0 or below.max() - below.min() >= cells - 1
+            if round_the_box:
                 below %= cells
             above = below + 1
-            if axis:
+            if round_the_box:
                 above[above == cells] = 0
             cell.append((below, above))
-        # Matter moves by a few cells: only planes nearby are touched.
-        first, last = int(cell[0][0].min()), int(cell[0][1].max())
+        first, last = int(min(x.min() for x in cell[0])), int(max(x.max() for x in cell[0]))
         nearby = np.zeros((last + 1 - first) * cells * cells)
         for i, j in itertools.product((0, 1), repeat=2):
             row = ((cell[0][i] - first) * cells + cell[1][j]) * cells

@@ -224,7 +224,8 @@ class TrainingConfig(_Table):
     initial : str, optional
         The folder of another run, whose networks (and scalings) this training starts from: crops first, then whole
         boxes; many cheap simulations first, then a few dear ones. Or a checkpoint, a folder or the name of a shipped
-        one: its generator is trained on, beside a discriminator that starts anew.
+        one, of the same fields, units and parameters with the same ranges: its generator is trained on, beside a
+        discriminator that starts anew.
     batch_size : int
     maps_per_simulation : int
         Maps of each simulation in a batch.
@@ -363,6 +364,8 @@ class Recipe(_Table):
             raise ValueError("generator.centred maps have a middle: leave out training.crop and the symmetry 'roll'")
         if self.objective.asymmetry_weight and not self.generator.centred:
             raise ValueError("objective.asymmetry_weight is of stamps about their middle: it needs generator.centred")
+        if not self.data.inputs and self.generator.tracing:
+            raise ValueError("generator.tracing follows data.inputs, of which there are none: leave it out")
         if not self.data.inputs and not self.generator.noise_channels:
             raise ValueError("without data.inputs maps are drawn from noise: it needs generator.noise_channels above 0")
         if self.objective.pixel == "crps" and not self.generator.random:

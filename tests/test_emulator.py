@@ -337,11 +337,19 @@ def test_shapes_and_rows_of_drawn_maps(drawing):
 
 def test_refusals_of_drawn_maps(drawing, emulator):
     theta = {"BIAS": 2.0, "T_MEAN": 15.0}
-    with pytest.raises(MapSetError, match=r"shape is \(8, 8, 16\); tiny draws cubes\."):
+    with pytest.raises(MapSetError, match=r"shape is \(8, 8, 16\); tiny draws cubes\. Give equal sides\."):
         drawing.sample(parameters=theta, seed=1, shape=(8, 8, 16))
     with pytest.raises(MapSetError, match=r"tiny draws no density by itself\. Take a checkpoint that does\."):
         emulator.draw_density(theta, seed=1)
+    with pytest.raises(MapSetError, match="rows has 2 entries for 3 maps"):
+        drawing.draw_density({"BIAS": [1.0, 2.0, 3.0], "T_MEAN": 15.0}, seed=1, rows=[0, 1])
     with pytest.raises(ParameterError, match="parameter BIAS = 5 is outside the range"):
         drawing.draw_density({"BIAS": 5.0, "T_MEAN": 15.0}, seed=1)
+    beyond = {"BIAS": [2.0, 11.0], "T_MEAN": 15.0}
+    with (
+        pytest.warns(ExtrapolationWarning),
+        pytest.raises(ParameterError, match=r"row 1 \(counted from 0\): No density"),
+    ):
+        drawing.sample(parameters=beyond, seed=1, allow_extrapolation=True)
     with pytest.raises(ParameterError, match="realisations must be a whole number"):
         drawing.draw_density(theta, seed=1, realisations=0)

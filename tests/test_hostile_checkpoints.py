@@ -114,6 +114,13 @@ ABSURD = {
         {"drawn": {"field": "density", "h": 0.7, "Omega_m": 0.3, "Omega_b": 0.05, "n_s": 1.0, "sigma_8": 0.8}},
         "a density is drawn in periodic boxes of three dimensions, in Mpc",
     ),
+    "no universe": (
+        {
+            **{"ndim": 3, "shape": [8] * 3, "thickness": None},
+            "drawn": {"field": "density", "h": 1e-200, "Omega_m": 0.3, "Omega_b": 0.05, "n_s": 1.0, "sigma_8": 0.8},
+        },
+        "No density can be drawn in a universe of Cosmology(h=1e-200",
+    ),
     "drawn from nothing": (
         {"drawn": {"field": "HI", "h": 0.7, "Omega_m": 0.3, "Omega_b": 0.05, "n_s": 1.0, "sigma_8": 0.8}},
         "what is drawn, 'HI', is not the only input, or has a unit",

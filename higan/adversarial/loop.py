@@ -27,6 +27,7 @@ from higan.adversarial.batches import Batches, prefetch
 from higan.adversarial.interruption import alone, sigterm
 from higan.adversarial.monitor import Monitor
 from higan.adversarial.preparation import (
+    RECIPE,
     check_geometry,
     flux_of,
     is_run,
@@ -59,7 +60,7 @@ from higan.tracking import JsonLines, TensorBoard, Trackers, Wandb
 if TYPE_CHECKING:
     pass
 
-STATE, RECIPE, LOG = "state.h5", "recipe.json", "log.jsonl"
+STATE, LOG = "state.h5", "log.jsonl"
 CROPPED = "hann"  # window of the spectral loss: a crop is not periodic
 SHOWN = 32  # maps of a batch in a message
 REFRESH = 2.0  # seconds between looks at the losses for the progress line; each waits for the step to end

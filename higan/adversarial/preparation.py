@@ -17,6 +17,8 @@ from higan.photometry import PIXEL, UnitFlux, flux, of_pixels
 from higan.recipe import Recipe
 from higan.split import Split
 
+RECIPE = "recipe.json"  # of a run, in its folder
+
 if TYPE_CHECKING:
     from higan.simulators.running import Simulator
 
@@ -177,7 +179,7 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
 
     geometry = maps.geometry
     seeds = maps.extra.get("seeds")
-    return Card(
+    values: dict[str, Any] = dict(
         name=recipe.name,
         version=recipe.version,
         description=recipe.card.description,
@@ -213,6 +215,13 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
         licence=recipe.card.licence,
         citation=recipe.card.citation,
     )
+    try:
+        return Card(**values)
+    except ValidationError as error:
+        what = error.errors()[0]["msg"].removeprefix("Value error, ").rstrip(".")
+        raise RecipeError(
+            f"no card can be written for {maps.name} and this recipe: {what}. Mend one of them."
+        ) from error
 
 
 # What the quantities of a universe are called as parameters, by the codes that make boxes.
@@ -249,27 +258,42 @@ def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
                 f"data.drawn needs {quantity}, which is neither a parameter of {maps.name} nor in its cosmology. "
                 "Leave it out, or give the map set its cosmology."
             )
+        if not isinstance(found[quantity], str | int | float) or (not varied and isinstance(found[quantity], str)):
+            raise RecipeError(f"{maps.name} has the {quantity} {found[quantity]!r} in its cosmology. Give a number.")
     return DrawnCard(field=drawn.field, coarse=drawn.coarse, **found)
 
 
 def is_run(initial: Path) -> bool:
     """Whether `training.initial` is the folder of a run; else it names a checkpoint, of a generator alone."""
-    return (initial / "checkpoint").is_dir()
+    return (initial / RECIPE).is_file()
 
 
 def scaled_as(card: Card, initial: Path) -> Card:
     """`card` with the scalings of the run whose networks it starts from: its weights are of fields scaled so."""
-    before = load_card(initial / "checkpoint" if is_run(initial) else find_checkpoint(initial))
+    before = load_card(find_checkpoint(initial / "checkpoint" if is_run(initial) else initial))
 
     def seen(card: Card) -> dict[str, Any]:
         names = {kind: [item.field for item in getattr(card, kind)] for kind in ("inputs", "outputs")}
-        return {"network": card.network, **names, "parameters": card.parameters, "magnitude": card.magnitude}
+        parameters = [f"{p.name} from {p.lower:g} to {p.upper:g} {p.units}".rstrip() for p in card.parameters]
+        return {
+            "network": card.network,
+            **names,
+            "units": [item.units for item in card.inputs + card.outputs],
+            "parameters": parameters,
+            "magnitude": card.magnitude,
+            "dimensions": card.ndim,
+        }
 
     now, then = seen(card), seen(before)
     for what, value in now.items():
         if value != then[what]:
+            both = "" if what == "network" else f" ({_listed(then[what])} there, {_listed(value)} here)"
             raise RecipeError(
-                f"training.initial, {initial}, was trained with other {what} than this recipe asks for. Give one "
+                f"training.initial, {initial}, was trained with other {what} than this recipe asks for{both}. Give one "
                 "with the same, or leave training.initial out."
             )
     return card.model_copy(update={"inputs": before.inputs, "outputs": before.outputs})
+
+
+def _listed(value: Any) -> str:
+    return (", ".join(value) if isinstance(value, list) else str(value)) or "none"

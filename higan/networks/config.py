@@ -46,7 +46,7 @@ class GeneratorConfig(BaseModel):
         get rid of.
     tracing : bool
         The output has a part that is linear in the scaled input fields of the same cell, with slopes that the features
-        of the cell give. Where it traces the matter, the network then has to say how much, not to copy it.
+        around it give. Where it traces the matter, the network then has to say how much, not to copy it.
     embedding : int
         Width of the embedding of the parameters.
     """

@@ -127,7 +127,7 @@ def build_generator(
         x = _block(x, config.widths[-1], f"bottom{i}", embedding, noise[-1], **options)
     for level in reversed(range(config.levels - 1)):
         width = config.widths[level]
-        # Channels are reduced before the map is enlarged: a 1 x 1 convolution commutes with repeating cells.
+        # Channels are reduced before the map is enlarged: a 1 x 1 convolution commutes with that.
         x = convolution(x, width, f"narrow{level}", kernel=1, gain=1.0, **options)
         x = double(x, f"double{level}", dtype, edge=config.centred, interpolated=config.interpolated)
         if n_inputs:

@@ -15,6 +15,7 @@ from keras import ops
 
 from higan import scaling
 from higan.checkpoint import Card, check_size, load_card, load_weights
+from higan.errors import ParameterError
 from higan.mapset import MapSet
 from higan.matter import Cosmology, draw_density
 from higan.networks.config import GeneratorConfig
@@ -113,24 +114,36 @@ class Painter:
         """The input field that the card draws, (batch, *shape, 1), one for each of `rows` and `realisations`."""
         card, drawn = self.card, self.card.drawn
         assert drawn is not None and card.redshift is not None
-        columns = {item.name: column for item, column in zip(card.parameters, np.transpose(parameters), strict=True)}
+        universes = self.check_universes(parameters)
         fields = np.empty((len(rows), *shape, 1), dtype=np.float32)
-        for i, (row, realisation) in enumerate(zip(rows, realisations, strict=True)):
-            values = {
-                name: float(columns[value][i] if isinstance(value, str) else value)
-                for name, value in drawn.cosmology.items()
-            }
+        for i, (universe, row, realisation) in enumerate(zip(universes, rows, realisations, strict=True)):
             fields[i, ..., 0] = draw_density(
                 shape[0],
                 card.cell_size,
                 card.redshift,
-                Cosmology(**values),
+                universe,
                 seed=seed,
                 row=int(row),
                 realisation=int(realisation),
                 coarse=drawn.coarse,
             )
         return fields
+
+    def check_universes(self, parameters: np.ndarray) -> list[Cosmology]:
+        """Those that `parameters` (n, n_par) are of; ParameterError that names the first row that is of none."""
+        assert self.card.drawn is not None
+        names = [item.name for item in self.card.parameters]
+        found = []
+        for row, theta in enumerate(parameters):
+            values = {
+                quantity: float(theta[names.index(value)] if isinstance(value, str) else value)
+                for quantity, value in self.card.drawn.cosmology.items()
+            }
+            try:
+                found.append(Cosmology(**values))
+            except ParameterError as error:
+                raise ParameterError(f"row {row} (counted from 0): {error}") from error
+        return found
 
     def noise(
         self,

@@ -95,6 +95,8 @@ def paint_to_file(
             raise ParameterError(f"{name} must be at least 1, received {value}.")
     emulator.check_mapset(maps, drawn=drawn)
     theta = parameters_of(emulator, maps, allow_extrapolation)
+    if drawn:
+        emulator.painter.check_universes(theta)
     shape = maps.shape[: card.ndim]
     wrap = maps.geometry.periodic if periodic is None else periodic
     tiling = lay_tiles(card, shape, periodic=wrap, tile=tile)
@@ -145,10 +147,11 @@ def paint_to_file(
     @functools.lru_cache(maxsize=1)
     def draw_all(start: int) -> np.ndarray:
         """What the maps of a batch are painted on, all tiles of them."""
-        index = full_batch(start)
-        return emulator.painter.draw_inputs(
+        index = np.arange(start, min(start + size, n))
+        fields = emulator.painter.draw_inputs(
             shape, theta[row[index]], seed=seed, rows=row[index], realisations=draw[index]
         )
+        return fields[full_batch(start) - start]
 
     def full_batch(start: int) -> np.ndarray:
         """Numbers of a batch's maps, always as many: a backend that compiles by shape would compile the last anew."""

@@ -380,6 +380,13 @@ def test_what_a_training_cannot_start_from(tmp_path):
     other = tiny.recipe(**ALONE, **start, generator={"widths": [4, 12]})
     with pytest.raises(RecipeError, match="was trained with other network than this recipe asks for"):
         loop.train(other, tmp_path / "new", maps=tiny.maps())
+    ranges = [dataclasses.replace(p, upper=p.upper + 1) for p in tiny.PARAMETERS]
+    with pytest.raises(
+        RecipeError, match=r"other parameters .* \(BIAS from 1 to 3, .* there, BIAS from 1 to 4, .* here"
+    ):
+        loop.train(tiny.recipe(**ALONE, **start), tmp_path / "new", maps=tiny.maps(parameter_info=ranges))
+    with pytest.raises(RecipeError, match=r"other dimensions .* \(2 there, 3 here\)"):
+        loop.train(tiny.recipe(**ALONE, **start), tmp_path / "new", maps=tiny.maps(shape=(8, 8, 8)))
     (tmp_path / "run" / "state.h5").unlink()
     with pytest.raises(TrainingError, match=r"Give the folder of a run that has it, or that of its checkpoint\."):
         loop.train(tiny.recipe(**ALONE, **start), tmp_path / "new", maps=tiny.maps())
@@ -500,6 +507,8 @@ def test_a_card_says_which_universe_it_draws():
     assert preparation.new_card(tiny.recipe(), boxes, split(boxes)).drawn is None
     for change, message in (
         ({"cosmology": {}}, "data.drawn needs h, which is neither a parameter of the map set nor in its cosmology"),
+        ({"cosmology": {**cosmology, "h": "0.7"}}, "the map set has the h '0.7' in its cosmology. Give a number"),
+        ({"cosmology": {**cosmology, "h": -1.0}}, "no card can be written for the map set and this recipe: No density"),
         ({"redshift": None}, "data.drawn is of an overdensity at one redshift: the map set says none, or its density"),
         ({"periodic": False}, "data.drawn is of periodic boxes in three dimensions, in Mpc; the map set does not"),
     ):

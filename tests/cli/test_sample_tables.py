@@ -11,8 +11,11 @@ from astropy.table import Table
 
 import higan
 from higan.cli import main
+from higan.emulator import Emulator
+from higan.errors import MapSetError
 from higan.mapset import MapSet
 from higan.painting import lazy
+from higan.painting.stream import paint_to_file
 from higan.sources.tables import read_parameters
 from tests import tiny
 
@@ -65,7 +68,7 @@ def test_a_map_a_row(painted, drawing, catalogue):
     assert [item.name for item in painted.parent.iterdir()] == ["out.h5"]
 
 
-def test_boxes_on_densities_that_are_drawn(catalogue, tmp_path, monkeypatch):
+def test_boxes_on_densities_that_are_drawn(catalogue, tmp_path, capsys):
     """Whole or in tiles, taken up again or not: those of the emulator; every realisation has a density of its own."""
     folder = tiny.save(tiny.drawing(), tmp_path / "boxes")
     emulator = higan.load(folder)
@@ -77,6 +80,14 @@ def test_boxes_on_densities_that_are_drawn(catalogue, tmp_path, monkeypatch):
         maps = MapSet.open(tmp_path / name)
         np.testing.assert_allclose(maps.read("brightness_temp"), expected, atol=1e-3)
         assert maps.geometry.redshift == 8.0 and maps.cell_size == tiny.CELL
+    flat = tiny.maps(n_sim=3, per_sim=1, shape=(8, 8, 4))
+    for maps, checkpoint in ((flat, emulator), (flat, Emulator(tiny.painter(ndim=3)))):
+        with pytest.raises(MapSetError, match=r"tiny draws no density for maps of shape \(8, 8, 4\)\. Give cubes"):
+            paint_to_file(checkpoint, maps, tmp_path / "x.h5", seed=1, drawn=True)
+    table(BIAS=[1.0, 1.0, 1.0, 1.0, 11.0]).write(tmp_path / "beyond.csv")
+    assert sample(folder, tmp_path / "beyond.csv", tmp_path / "x.h5", "--allow-extrapolation") == 2
+    assert "row 4 (counted from 0): No density can be drawn in a universe of" in capsys.readouterr().err
+    assert not list(tmp_path.glob("x.h5*"))
     one = tmp_path / "one.h5"
     assert sample(folder, "BIAS=1.5,T_MEAN=12", one) == 0
     np.testing.assert_allclose(MapSet.open(one).read("brightness_temp")[0], expected[0], atol=1e-3)
