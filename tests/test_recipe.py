@@ -48,6 +48,10 @@ def without(*path):
         (changed("training", "schedule", to="linear"), "training.schedule: input should be 'cosine' or 'constant'"),
         (changed("generator", to=3), "generator: input should be a valid dictionary"),
         (changed("data", "inputs", to=["density", "density"]), "inputs names 'density' twice"),
+        (
+            changed("generator", to={"gated": True, "noise_channels": 0}),
+            "gated is of noise, of which there is none: give noise_channels, or leave gated out",
+        ),
         (changed("data", "drawn", to={"field": "halo"}), "drawn.field is 'halo', which is not the only input"),
         (changed("data", "outputs", to=[]), "data.outputs: list should have at least 1 item"),
         (

@@ -47,6 +47,9 @@ class GeneratorConfig(BaseModel):
     tracing : bool
         The output has a part that is linear in the scaled input fields of the same cell, with slopes that the features
         around it give. Where it traces the matter, the network then has to say how much, not to copy it.
+    gated : bool
+        The strength of the noise is a function of the features of the place it enters at: large where much is left
+        open, next to none where the input says what comes out.
     embedding : int
         Width of the embedding of the parameters.
     """
@@ -64,6 +67,7 @@ class GeneratorConfig(BaseModel):
     isotropic: bool = False
     interpolated: bool = False
     tracing: bool = False
+    gated: bool = False
     embedding: int = Field(default=64, ge=1, le=4096)
 
     @model_validator(mode="after")
@@ -73,6 +77,8 @@ class GeneratorConfig(BaseModel):
                 "profiles lie about the middle of a map and turn with its latent vector: they need centred = true and "
                 "latent above 2"
             )
+        if self.gated and not self.noise_channels:
+            raise ValueError("gated is of noise, of which there is none: give noise_channels, or leave gated out")
         if self.isotropic and self.centred:
             raise ValueError("centred maps tell directions apart by coordinates: leave isotropic or centred out")
         return self
@@ -95,7 +101,8 @@ class GeneratorConfig(BaseModel):
 
         def block(width: int, noise: int) -> int:
             film = (self.embedding + 1) * 2 * width if modulating else 0
-            injected = convolution(noise, width, 1) + film if noise else 0
+            gate = convolution(width, width, 1) if self.gated else 0
+            injected = convolution(noise, width, 1) + film + gate if noise else 0
             return 2 * (convolution(width, width) + film) + injected
 
         bottom, count = self.widths[-1], 0

@@ -124,7 +124,7 @@ def build_generator(
     else:
         x = convolution(place(noise[-1], config.levels - 1, "position"), config.widths[-1], "stem", **options)
     for i in range(config.bottom_blocks):
-        x = _block(x, config.widths[-1], f"bottom{i}", embedding, noise[-1], **options)
+        x = _block(x, config.widths[-1], f"bottom{i}", embedding, noise[-1], gated=config.gated, **options)
     for level in reversed(range(config.levels - 1)):
         width = config.widths[level]
         # Channels are reduced before the map is enlarged: a 1 x 1 convolution commutes with that.
@@ -137,7 +137,7 @@ def build_generator(
         x = convolution(x, width, f"merge{level}", gain=1.0, **options)
         if config.normalised:
             x = PixelNorm(name=f"merge{level}_norm", dtype=dtype)(x)
-        x = _block(x, width, f"up{level}", embedding, noise[level], **options)
+        x = _block(x, width, f"up{level}", embedding, noise[level], gated=config.gated, **options)
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)
     options["dtype"] = "float32"
     features, x = x, convolution(x, n_outputs, "head", gain=0.3, **options)
@@ -153,7 +153,7 @@ def build_generator(
     return keras.Model(inputs, x, name="generator")
 
 
-def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, **options: Any) -> Any:
+def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, *, gated: bool = False, **options: Any) -> Any:
     """Residual block: (norm, modulation, rectifier, convolution) twice, noise before the second rectifier."""
 
     seed, dtype = options["seed"], options["dtype"]
@@ -171,6 +171,10 @@ def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, **options:
         injected = convolution(noise, width, f"{name}_noise", kernel=1, gain=0.5, **options)
         if embedding is not None:
             injected = Modulation(width, seed, name=f"{name}_noise_film", dtype=dtype)([injected, embedding])
+        if gated:
+            # As without a gate where it is half open.
+            gate = convolution(h, width, f"{name}_noise_gate", kernel=1, gain=0.5, **options)
+            injected = 2.0 * ops.sigmoid(gate) * injected
         h = keras.layers.Add(name=f"{name}_noisy", dtype=dtype)([h, injected])
     h = activation(h, f"{name}_actb", dtype)
     h = convolution(h, width, f"{name}_convb", gain=0.5, **options)

@@ -54,7 +54,7 @@ def test_bfloat16_weights_and_output_are_float32():
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
-@pytest.mark.parametrize("network", [{}, {"interpolated": True, "tracing": True}])
+@pytest.mark.parametrize("network", [{}, {"interpolated": True, "tracing": True, "gated": True}])
 def test_rolling_by_the_stride_rolls_the_output(ndim, network):
     config, model = build(ndim, widths=[4, 6, 8], **network)
     shape = [8, 12, 4][:ndim]
@@ -97,6 +97,26 @@ def test_tracing_adds_slopes_times_the_fields_of_the_same_cell():
     np.testing.assert_allclose(call(model, values) - without, expected, atol=1e-5)
 
 
+def test_a_gate_keeps_noise_out_where_the_features_say_so():
+    """Shut, for all places, nothing of the noise comes in; half open, what comes in without a gate."""
+    config, model = build(2, gated=True)
+    values = arguments(config, (8, 8))
+    silent = [*values[:2], *(0.0 * noise for noise in values[2:])]
+    gates = [layer for layer in model.layers if layer.name.endswith("noise_gate")]
+    assert len(gates) == config.bottom_blocks + config.levels - 1
+    for layer in gates:
+        layer.weights[0].assign(0.0 * layer.weights[0])
+    _, plain = build(2)
+    weights = {variable.path: variable for variable in model.variables}
+    for variable in plain.variables:
+        variable.assign(weights[variable.path])
+    np.testing.assert_allclose(call(model, values), call(plain, values), atol=1e-5)
+    for layer in gates:
+        layer.weights[1].assign(-50.0 * np.ones(layer.weights[1].shape, "float32"))
+    # The noise of a block has a bias, which the gate shuts out, too.
+    np.testing.assert_allclose(call(model, values), call(model, silent), atol=1e-6)
+
+
 def test_rolling_by_less_than_the_stride_does_not():
     config, model = build()
     values = arguments(config, (8, 8))
@@ -111,7 +131,7 @@ def test_rolling_by_less_than_the_stride_does_not():
         {},
         {"widths": [4, 4, 4], "bottom_blocks": 2},
         {"widths": [4] * 4},
-        {"widths": [4] * 4, "interpolated": True, "tracing": True},
+        {"widths": [4] * 4, "interpolated": True, "tracing": True, "gated": True},
     ],
 )
 def test_receptive_radius(network):
