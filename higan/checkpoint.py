@@ -13,6 +13,7 @@ code; the networks are built from validated hyperparameters and take arrays of e
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
@@ -119,7 +120,12 @@ class DrawnCard(_Table):
     @property
     def cosmology(self) -> dict[str, float | str]:
         """What :class:`higan.matter.Cosmology` takes, with names of parameters in place of their values."""
-        return {name: getattr(self, name) for name in ("h", "Omega_m", "Omega_b", "n_s", "sigma_8")}
+        return {quantity.name: getattr(self, quantity.name) for quantity in dataclasses.fields(Cosmology)}
+
+    def universe(self, parameters: Mapping[str, float]) -> Cosmology:
+        """That of parameters by their names; ParameterError where there is none."""
+        given = self.cosmology.items()
+        return Cosmology(**{name: float(parameters[x] if isinstance(x, str) else x) for name, x in given})
 
 
 class Card(_Table):
@@ -224,14 +230,14 @@ class Card(_Table):
             raise ValueError(f"maps of shape {self.shape} have more than {LARGEST_DRAWN} cells to draw")
         if not (1e-3 <= self.cell_size <= 1e4 and self.redshift <= 1e3):
             raise ValueError(f"no density is drawn in cells of {self.cell_size:g} Mpc at redshift {self.redshift:g}")
-        ranges = {p.name: (p.lower, p.upper) for p in self.parameters}
+        ends = [{p.name: p.lower for p in self.parameters}, {p.name: p.upper for p in self.parameters}]
         for quantity, value in drawn.cosmology.items():
-            if isinstance(value, str) and value not in ranges:
+            if isinstance(value, str) and value not in ends[0]:
                 raise ValueError(f"drawn.{quantity} is {value!r}, which is none of the parameters")
         # Both ends of the trained ranges have to be universes.
-        for end in (0, 1):
+        for end in ends:
             try:
-                Cosmology(**{q: ranges[v][end] if isinstance(v, str) else v for q, v in drawn.cosmology.items()})
+                drawn.universe(end)
             except ParameterError as error:
                 raise ValueError(str(error)) from error
 

@@ -114,9 +114,10 @@ class Painter:
         """The input field that the card draws, (batch, *shape, 1), one for each of `rows` and `realisations`."""
         card, drawn = self.card, self.card.drawn
         assert drawn is not None and card.redshift is not None
-        universes = self.check_universes(parameters)
         fields = np.empty((len(rows), *shape, 1), dtype=np.float32)
-        for i, (universe, row, realisation) in enumerate(zip(universes, rows, realisations, strict=True)):
+        for i, (universe, row, realisation) in enumerate(
+            zip(self.universes(parameters), rows, realisations, strict=True)
+        ):
             fields[i, ..., 0] = draw_density(
                 shape[0],
                 card.cell_size,
@@ -129,18 +130,14 @@ class Painter:
             )
         return fields
 
-    def check_universes(self, parameters: np.ndarray) -> list[Cosmology]:
+    def universes(self, parameters: np.ndarray) -> list[Cosmology]:
         """Those that `parameters` (n, n_par) are of; ParameterError that names the first row that is of none."""
         assert self.card.drawn is not None
         names = [item.name for item in self.card.parameters]
         found = []
         for row, theta in enumerate(parameters):
-            values = {
-                quantity: float(theta[names.index(value)] if isinstance(value, str) else value)
-                for quantity, value in self.card.drawn.cosmology.items()
-            }
             try:
-                found.append(Cosmology(**values))
+                found.append(self.card.drawn.universe(dict(zip(names, theta, strict=True))))
             except ParameterError as error:
                 raise ParameterError(f"row {row} (counted from 0): {error}") from error
         return found

@@ -96,7 +96,7 @@ def paint_to_file(
     emulator.check_mapset(maps, drawn=drawn)
     theta = parameters_of(emulator, maps, allow_extrapolation)
     if drawn:
-        emulator.painter.check_universes(theta)
+        emulator.painter.universes(theta)  # all of them, before anything is painted
     shape = maps.shape[: card.ndim]
     wrap = maps.geometry.periodic if periodic is None else periodic
     tiling = lay_tiles(card, shape, periodic=wrap, tile=tile)
