@@ -120,8 +120,7 @@ class GeneratorConfig(BaseModel):
         for width, wider in pairwise(self.widths):
             joined = 2 * width if n_inputs else width + centre
             count += convolution(wider, width, 1) + convolution(joined, width) + block(width, self.noise_channels)
-        slopes = n_inputs * n_outputs if self.tracing and n_inputs else 0
-        return count + sum(convolution(self.widths[0], n) for n in (n_outputs, slopes) if n)
+        return count + convolution(self.widths[0], n_outputs * (1 + (n_inputs if self.tracing else 0)))
 
     @property
     def random(self) -> bool:

@@ -139,10 +139,12 @@ def build_generator(
             x = PixelNorm(name=f"merge{level}_norm", dtype=dtype)(x)
         x = _block(x, width, f"up{level}", embedding, noise[level], gated=config.gated, **options)
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)
-    options["dtype"] = "float32"
-    features, x = x, convolution(x, n_outputs, "head", gain=0.3, **options)
-    if config.tracing and n_inputs:
-        slopes = convolution(features, n_inputs * n_outputs, "slopes", gain=0.3, **options)
+    tracing = n_inputs if config.tracing else 0
+    x = convolution(x, n_outputs * (1 + tracing), "head", gain=0.3, **options)
+    x = ops.cast(x, "float32")
+    if tracing:
+        # First what does not depend on the field of the same cell, then the slopes with each field.
+        x, slopes = ops.split(x, [n_outputs], axis=-1)
         traced = [ops.sum(s * inputs[0], axis=-1, keepdims=True) for s in ops.split(slopes, n_outputs, axis=-1)]
         x = keras.layers.Add(name="head_traced", dtype="float32")([x, ops.concatenate(traced, axis=-1)])
     if config.profiles:

@@ -88,10 +88,10 @@ def test_tracing_adds_slopes_times_the_fields_of_the_same_cell():
     """With the weights of the slopes at zero nothing is added; with a bias alone, that multiple of each field."""
     config, model = build(2, n_inputs=2, n_outputs=2, tracing=True)
     values = arguments(config, (8, 8), n_inputs=2)
-    kernel, bias = model.get_layer("slopes").weights
-    kernel.assign(0.0 * kernel)
+    kernel, bias = model.get_layer("head").weights
+    kernel.assign(kernel * np.repeat([1.0, 0.0], [2, 4]))  # two outputs, then their slopes with two fields
     without = call(model, values)
-    bias.assign([1.0, 2.0, 0.0, -3.0])
+    bias.assign([0.0, 0.0, 1.0, 2.0, 0.0, -3.0])
     fields = values[0]
     expected = np.stack([fields[..., 0] + 2.0 * fields[..., 1], -3.0 * fields[..., 1]], axis=-1)
     np.testing.assert_allclose(call(model, values) - without, expected, atol=1e-5)
