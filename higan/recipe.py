@@ -144,6 +144,9 @@ class ObjectiveConfig(_Table):
     one_point_weight : float
         Of the CRPS of two realisations' one-point distributions, map by map
         (:func:`higan.adversarial.one_point.one_point_crps`), with `pixel` "crps".
+    tail_weight : float
+        Of the CRPS of the logarithms of the numbers of cells beyond levels up to 8 standard deviations out
+        (:func:`higan.adversarial.one_point.tail_crps`), with `pixel` "crps": for fields whose power a few cells decide.
     half_light_weight : float
         Of the error of the half-light radii of stamps, where the parameter flux_radius says what they are to be
         (:func:`higan.adversarial.half_light.half_light_error`).
@@ -174,6 +177,7 @@ class ObjectiveConfig(_Table):
     mode_weight: float = Field(default=0.0, ge=0)
     octave_weight: float = Field(default=0.0, ge=0)
     one_point_weight: float = Field(default=0.0, ge=0)
+    tail_weight: float = Field(default=0.0, ge=0)
     half_light_weight: float = Field(default=0.0, ge=0)
     asymmetry_weight: float = Field(default=0.0, ge=0)
     r1: float = Field(default=0.02, ge=0)
@@ -191,7 +195,7 @@ class ObjectiveConfig(_Table):
             raise ValueError("without an adversary pixel_weight must be positive")
         if self.spectral == "crps" and self.pixel != "crps":
             raise ValueError("spectral 'crps' takes the two realisations that only pixel = 'crps' makes")
-        for name in ("mode_weight", "octave_weight", "one_point_weight", "asymmetry_weight"):
+        for name in ("mode_weight", "octave_weight", "one_point_weight", "tail_weight", "asymmetry_weight"):
             if getattr(self, name) and self.pixel != "crps":
                 raise ValueError(f"{name} takes the two realisations that only pixel = 'crps' makes")
         return self

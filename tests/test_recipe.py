@@ -75,6 +75,10 @@ def without(*path):
             "one_point_weight takes the two realisations that only pixel = ",
         ),
         (
+            changed("objective", to={"tail_weight": 1.0}),
+            "tail_weight takes the two realisations that only pixel = ",
+        ),
+        (
             changed("objective", to={"pixel": "crps", "asymmetry_weight": 1.0}),
             "objective.asymmetry_weight is of stamps about their middle: it needs generator.centred",
         ),

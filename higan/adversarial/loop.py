@@ -162,6 +162,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
         mode_weight=recipe.objective.mode_weight,
         octave_weight=recipe.objective.octave_weight,
         one_point_weight=recipe.objective.one_point_weight,
+        tail_weight=recipe.objective.tail_weight,
         half_light_weight=recipe.objective.half_light_weight,
         asymmetry_weight=recipe.objective.asymmetry_weight,
         kernel=acs_kernel() if recipe.observation.psf == "acs" else None,

@@ -13,7 +13,7 @@ from higan.adversarial.asymmetry import asymmetry_crps
 from higan.adversarial.half_light import half_light_error
 from higan.adversarial.objectives import crps
 from higan.adversarial.octaves import block_means, octave_crps
-from higan.adversarial.one_point import one_point_crps
+from higan.adversarial.one_point import one_point_crps, tail_crps
 from higan.adversarial.spectrum import mean_power, mode_score, quotient, spectral_crps, spectral_loss, surplus
 from higan.adversarial.step_config import StepConfig
 from higan.scaling import Scaling
@@ -58,6 +58,9 @@ class MapLosses:
         if config.one_point_weight:
             parts["one_point"] = one_point_crps(*_halves(fake), maps)
             total = total + config.one_point_weight * parts["one_point"]
+        if config.tail_weight:
+            parts["tails"] = tail_crps(*_halves(fake), maps)
+            total = total + config.tail_weight * parts["tails"]
         if config.half_light_weight:
             parts["half_light"] = half_light_error(generated, repeat(batch["radius"], config.realisations))
             total = total + config.half_light_weight * parts["half_light"]

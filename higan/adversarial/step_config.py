@@ -46,6 +46,8 @@ class StepConfig:
         Of the score of octaves of scale (:func:`higan.adversarial.octaves.octave_crps`); with "crps".
     one_point_weight : float
         Of the score of one-point distributions (:func:`higan.adversarial.one_point.one_point_crps`); with "crps".
+    tail_weight : float
+        Of the score of the numbers of cells in the tails (:func:`higan.adversarial.one_point.tail_crps`); with "crps".
     half_light_weight : float
         Of the error of half-light radii (:func:`higan.adversarial.half_light.half_light_error`).
     asymmetry_weight : float
@@ -94,6 +96,7 @@ class StepConfig:
     mode_weight: float = 0.0
     octave_weight: float = 0.0
     one_point_weight: float = 0.0
+    tail_weight: float = 0.0
     half_light_weight: float = 0.0
     asymmetry_weight: float = 0.0
     shape: tuple[int, ...] = ()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from higan.adversarial.one_point import one_point_crps
+from higan.adversarial.one_point import one_point_crps, tail_crps
 
 
 def maps(seed, n=64):
@@ -27,3 +27,28 @@ def test_levels_common_to_a_map_should_scatter_as_the_truth():
 
     scores = [score(scatter) for scatter in (0.0, 0.3, 0.9)]
     assert scores[1] < 0.85 * scores[0] and scores[1] < 0.85 * scores[2]
+
+
+def test_tails_cost_the_logarithm_of_how_many_cells_there_are():
+    """A hundred cells of a map of a thousand stand at a height of 6; a quarter of them in both realisations."""
+    true = np.zeros((3, 1000, 1), np.float32)
+    true[:, :100] = 6.0
+    fewer = np.where(np.arange(1000)[:, None] < 25, true, 0.0).astype("float32")
+    lost = np.log(101 / 26)
+    # Levels from 1 to 5.5 count them all, the level at 6 half of them, smoothed steps beyond it a few.
+    expected = 0.5 * (10 * lost + np.log(51 / 13.5))
+    assert float(tail_crps(fewer, fewer, true)) == pytest.approx(expected, rel=0.1)
+    assert float(tail_crps(-fewer, -fewer, -true)) == pytest.approx(expected, rel=0.1)
+
+
+def test_numbers_in_the_tails_should_scatter_as_the_truth():
+    """The bright cells of a map are many or few, which nothing tells: best where realisations differ as much."""
+    rng = np.random.default_rng(5)
+
+    def drawn(scatter):
+        counts = 20 * np.exp(scatter * rng.normal(size=(256, 1, 1)))
+        return (5.0 * (np.arange(400)[:, None] < counts)).astype("float32")
+
+    true = drawn(0.5)
+    scores = [float(tail_crps(drawn(scatter), drawn(scatter), true)) for scatter in (0.0, 0.5, 1.2)]
+    assert scores[1] < 0.95 * scores[0] and scores[1] < 0.95 * scores[2]
