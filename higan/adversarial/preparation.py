@@ -263,6 +263,9 @@ def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
     return DrawnCard(field=drawn.field, coarse=drawn.coarse, **found)
 
 
+ADDED = ("interpolated", "tracing", "gated")  # of a network, to one trained without
+
+
 def is_run(initial: Path) -> bool:
     """Whether `training.initial` is the folder of a run; else it names a checkpoint, of a generator alone."""
     return (initial / RECIPE).is_file()
@@ -285,6 +288,10 @@ def scaled_as(card: Card, initial: Path) -> Card:
         }
 
     now, then = seen(card), seen(before)
+    if not is_run(initial):
+        # What the network is given beyond that of the checkpoint starts without effect.
+        added = {name: True for name in ADDED if getattr(card.network, name)}
+        then["network"] = before.network.model_copy(update=added)
     for what, value in now.items():
         if value != then[what]:
             both = "" if what == "network" else f" ({_listed(then[what])} there, {_listed(value)} here)"

@@ -60,15 +60,29 @@ def initial_weights(path: Path, state: Any, backend: Any) -> Any:
 
 
 def checkpoint_weights(folder: Path, generator: Any, state: Any, backend: Any) -> Any:
-    """`state` with the generator of a checkpoint; the discriminator, which is not part of one, starts anew."""
+    """`state` with the generator of a checkpoint; the discriminator, which is not part of one, starts anew.
+
+    A checkpoint may lack slopes and gates (`tracing` and `gated` of the network). They start at zero, without effect.
+    """
     from higan.painting.painter import weight_names
 
-    names = weight_names(generator)
+    names, card = weight_names(generator), load_card(folder)
     shapes = {name: tuple(variable.shape) for name, variable in zip(names, generator.variables, strict=True)}
-    weights = load_weights(folder, load_card(folder), shapes)
+    held = dict(shapes)
+    for name, shape in shapes.items():
+        if name.startswith("head/") and not card.network.tracing:
+            held[name] = (*shape[:-1], len(card.outputs))
+        elif "_noise_gate/" in name and not card.network.gated:
+            del held[name]
+    weights = load_weights(folder, card, held)
     new = backend.to_host(state)
-    new["generator"] = new["average"] = [weights[name] for name in names]
-    return backend.to_device(new)
+    new["generator"] = []
+    for name in names:
+        values = np.zeros(shapes[name], np.float32)
+        if name in weights:
+            values[..., : weights[name].shape[-1]] = weights[name]
+        new["generator"].append(values)
+    return backend.to_device({**new, "average": new["generator"]})
 
 
 def check_finite(groups: Mapping[str, Any], step: int) -> None:
