@@ -45,7 +45,7 @@ def one_point_crps(first: Any, second: Any, real: Any) -> Any:
     >>> round(float(one_point_crps(maps + 0.1, maps + 0.1, maps)), 2)  # all of them a little higher
     0.1
     """
-    return SPACING * ops.sum(ops.mean(crps(*(_shares(maps, LEVELS) for maps in (first, second, real))), axis=(0, 1)))
+    return SPACING * _over_levels(*(_shares(maps, LEVELS) for maps in (first, second, real)))
 
 
 def tail_crps(first: Any, second: Any, real: Any) -> Any:
@@ -85,8 +85,12 @@ def tail_crps(first: Any, second: Any, real: Any) -> Any:
         counts = [cells * _shares(sign * maps, -FAR_LEVELS) for sign in (1.0, -1.0)]
         return ops.log(1.0 + ops.concatenate(counts, axis=-1))
 
-    scores = crps(*(logarithms(maps) for maps in (first, second, real)))
-    return FAR_SPACING * ops.sum(ops.mean(scores, axis=(0, 1)))
+    return FAR_SPACING * _over_levels(*(logarithms(maps) for maps in (first, second, real)))
+
+
+def _over_levels(first: Any, second: Any, real: Any) -> Any:
+    """CRPS of numbers (n, c, levels): the sum over levels of its mean over maps and channels."""
+    return ops.sum(ops.mean(crps(first, second, real), axis=(0, 1)))
 
 
 def _shares(maps: Any, levels: np.ndarray) -> Any:

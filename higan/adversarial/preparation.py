@@ -289,7 +289,7 @@ def scaled_as(card: Card, initial: Path) -> Card:
 
     now, then = seen(card), seen(before)
     if not is_run(initial):
-        # What the network is given beyond that of the checkpoint starts without effect.
+        # Interpolation has no weights, slopes and gates start without effect (checkpoint_weights).
         added = {name: True for name in ADDED if getattr(card.network, name)}
         then["network"] = before.network.model_copy(update=added)
     for what, value in now.items():
