@@ -39,7 +39,8 @@ TASKS = ("train", "paint", "sample")
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 TOLERANCE = 1e-3  # of losses; sums of float32 differ in order
 N_PARAMETERS = len(synthetic.PARAMETERS)
-OBJECTIVE = {"pixel_weight": 0.5, "r1": 0.02, "r2": 0.02, "penalty_every": 4, "beta1": 0.5}
+OBJECTIVE = {"pixel_weight": 0.5, "r1": 0.02, "r2": 0.02, "penalty_every": 4}
+BETA1 = 0.5
 LOWER = -1.8  # of the maps in scaled space, so that the clipping is paid for
 RATES, DECAY = (1e-3, 1e-3), 0.999
 
@@ -91,12 +92,12 @@ def keras_networks(setting: Setting) -> tuple[Any, Any]:
 
 
 def keras_step(generator: Any, discriminator: Any) -> Any:
-    from higan.adversarial.objectives import objective
     from higan.adversarial.step import Step
     from higan.adversarial.step_config import StepConfig
+    from higan.recipe import ObjectiveConfig
     from higan.scaling import Linear
 
-    config = StepConfig(objective("relativistic"), outputs=(Linear(lower=LOWER),), **OBJECTIVE)
+    config = StepConfig(ObjectiveConfig(**OBJECTIVE), outputs=(Linear(lower=LOWER),), beta1=BETA1)
     return Step(generator, discriminator, config)
 
 
@@ -169,7 +170,7 @@ def torch_tasks(setting: Setting) -> dict[str, Task]:
     step = Step(
         generator,
         discriminator,
-        {**OBJECTIVE, "lower": LOWER, "upper": np.inf},
+        {**OBJECTIVE, "beta1": BETA1, "lower": LOWER, "upper": np.inf},
         bfloat16=bfloat16,
         compiled=compiled,
     )

@@ -186,7 +186,7 @@ class Step:
     Parameters
     ----------
     options : mapping
-        pixel_weight, r1, r2, penalty_every, beta1, lower, upper: as higan.adversarial.step_config.StepConfig.
+        pixel_weight, r1, r2, penalty_every, beta1: as in a recipe; lower, upper: bounds in scaled space.
     bfloat16 : bool
         Under autocast; weights and losses stay float32.
     compiled : bool
@@ -270,9 +270,10 @@ def check(
         if sum(p.numel() for p in network.parameters()) != model.count_params():
             raise ValueError("the networks differ in size")
     config = step.config
-    names = ("pixel_weight", "r1", "r2", "penalty_every", "beta1")
+    names = ("pixel_weight", "r1", "r2", "penalty_every")
     lower, upper = (float(config.outputs[0].bound(bound)) for bound in (-np.inf, np.inf))
-    options = {name: getattr(config, name) for name in names} | {"lower": lower, "upper": upper}
+    options = {name: getattr(config.losses, name) for name in names}
+    options |= {"beta1": config.beta1, "lower": lower, "upper": upper}
     ours, state, worst = Step(generators[0], discriminators[0], options), step.initial_state(), 0.0
     for i, batch in enumerate(batches):
         found = ours(as_tensors(batch), i, (1e-3, 1e-3), 0.9)

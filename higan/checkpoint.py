@@ -55,13 +55,31 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+class QuantileCard(_Table):
+    """Quantiles of an output's generated values and of the true ones, scaled (:mod:`higan.quantile_mapping`)."""
+
+    generated: list[FiniteFloat] = Field(min_length=1, max_length=1000)
+    true: list[FiniteFloat] = Field(min_length=1, max_length=1000)
+
+    @model_validator(mode="after")
+    def _ascend(self) -> QuantileCard:
+        with np.errstate(all="ignore"):
+            steps, rises = (np.diff(np.array(values, np.float32)) for values in (self.generated, self.true))
+            rising = len(steps) == len(rises) and np.isfinite(rises / steps).all()
+        if not (rising and (steps > 0).all() and (rises >= 0).all()):
+            raise ValueError("the quantiles of generated and of true values are not as many, or do not ascend")
+        return self
+
+
 class FieldCard(_Table):
-    """An input or output: field name, unit, long name, scaling with its constants and physical bounds."""
+    """An input or output: field name, unit, long name, scaling with its constants and physical bounds; of an output
+    perhaps a quantile mapping."""
 
     field: Name
     units: str = ""
     long_name: str = ""
     scaling: dict[str, Any]
+    quantile_mapping: QuantileCard | None = None
 
     @field_validator("field")
     @classmethod

@@ -195,6 +195,9 @@ class ObjectiveConfig(_Table):
             raise ValueError("without an adversary pixel_weight must be positive")
         if self.spectral == "crps" and self.pixel != "crps":
             raise ValueError("spectral 'crps' takes the two realisations that only pixel = 'crps' makes")
+        for name in ("spectral_floor", "spectral_slope_weight"):
+            if self.spectral != "crps" and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} is a matter of spectral = 'crps' alone")
         for name in ("mode_weight", "octave_weight", "one_point_weight", "tail_weight", "asymmetry_weight"):
             if getattr(self, name) and self.pixel != "crps":
                 raise ValueError(f"{name} takes the two realisations that only pixel = 'crps' makes")
@@ -256,6 +259,9 @@ class TrainingConfig(_Table):
         Compile with XLA on TensorFlow, on one device; JAX always does.
     tick_maps : int
         Maps between validations; the state is saved as often.
+    quantile_maps : int
+        Training maps that are painted at the end, to map the quantiles of painted cells to the true ones
+        (:mod:`higan.quantile_mapping`): for fields whose sum and power a few cells decide. None where 0.
     """
 
     maps: int = Field(ge=1)
@@ -274,6 +280,7 @@ class TrainingConfig(_Table):
     accumulate: int = Field(default=1, ge=1)
     xla: bool = False
     tick_maps: int = Field(default=5000, ge=1)
+    quantile_maps: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _whole_groups(self) -> TrainingConfig:
@@ -368,6 +375,8 @@ class Recipe(_Table):
             raise ValueError("generator.centred maps have a middle: leave out training.crop and the symmetry 'roll'")
         if self.objective.asymmetry_weight and not self.generator.centred:
             raise ValueError("objective.asymmetry_weight is of stamps about their middle: it needs generator.centred")
+        if self.training.quantile_maps and self.data.magnitude is not None:
+            raise ValueError("training.quantile_maps is of cells of their own, not of maps with a data.magnitude")
         if not self.data.inputs and self.generator.tracing:
             raise ValueError("generator.tracing follows data.inputs, of which there are none: leave it out")
         if not self.data.inputs and not self.generator.noise_channels:

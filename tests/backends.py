@@ -101,19 +101,27 @@ def gradients(checkpoint):
     }
 
 
+def step_config(objective, **options):
+    """What a step minimises: of all losses those alone that are given."""
+    from higan.adversarial.step_config import StepConfig
+    from higan.recipe import ObjectiveConfig
+
+    losses = {"pixel_weight": 0.0, "r1": 0.0, "r2": 0.0, "gradient_penalty": 0.0, "penalty_every": 1}
+    losses |= {name: options.pop(name) for name in list(options) if name in ObjectiveConfig.model_fields}
+    # Unchecked: what a loss does is seen where no other goes with it.
+    return StepConfig(ObjectiveConfig.model_construct(name=objective, **losses), **options)
+
+
 def training_step(objective, ndim=2, precision="float32", **changes):
     """The compiled step of a tiny pair of networks."""
-    from higan.adversarial import objectives
     from higan.adversarial.step import Step
-    from higan.adversarial.step_config import StepConfig
     from higan.networks.config import DiscriminatorConfig
     from higan.networks.discriminator import build_discriminator
     from higan.painting.painter import build_model
 
     card = tiny.card(ndim=ndim)
-    adversary = None if objective == "none" else objectives.objective(objective)
     discriminator = None
-    if adversary is not None:
+    if objective != "none":
         discriminator = build_discriminator(
             DiscriminatorConfig(widths=[4, 8], embedding=8),
             ndim=ndim,
@@ -127,14 +135,14 @@ def training_step(objective, ndim=2, precision="float32", **changes):
         pixel="crps",
         pixel_weight=0.5,
         margin=MARGIN,
-        spectral_weight=0.0 if adversary is None else 0.3,
+        spectral_weight=0.0 if objective == "none" else 0.3,
         maps_per_simulation=3,
         r1=0.1,
         r2=0.2,
-        interpolated=10.0,
+        gradient_penalty=10.0,
         outputs=(OUTPUT,),
     )
-    config = StepConfig(objective=adversary, **{**options, **changes})
+    config = step_config(objective, **{**options, **changes})
     return Step(build_model(card, 1, precision), discriminator, config)
 
 
@@ -190,13 +198,10 @@ def linear_generator():
 
 def linear_step(objective, scales=1, **changes):
     """A step of two linear networks, whose gradients are known; without a pixel loss."""
-    from higan.adversarial import objectives
     from higan.adversarial.step import Step
-    from higan.adversarial.step_config import StepConfig
 
-    adversary = None if objective == "none" else objectives.objective(objective)
-    discriminator = None if adversary is None else linear_discriminator(scales)
-    return Step(linear_generator(), discriminator, StepConfig(**{"objective": adversary, **changes}))
+    discriminator = None if objective == "none" else linear_discriminator(scales)
+    return Step(linear_generator(), discriminator, step_config(objective, **changes))
 
 
 def linear_batch(shape=(4, 4), n=3, seed=0):

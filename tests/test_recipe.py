@@ -37,6 +37,10 @@ def without(*path):
             changed("data", "zzz", to=1),
             "unknown key 'data.zzz'; known here: drawn, fractions, inputs, magnitude, outputs",
         ),
+        (
+            changed("training", "quantile_maps", to=4) | {"data": tiny.RECIPE["data"] | {"magnitude": "mag"}},
+            "training.quantile_maps is of cells of their own, not of maps with a data.magnitude",
+        ),
         (changed("scaling", "halo", to={}), "[scaling.halo] is of no field in data.inputs or data.outputs (density"),
         (changed("training", "maps", to="many"), "training.maps: input should be a valid integer"),
         (changed("training", "maps", to="many"), "Received 'many'."),
@@ -62,6 +66,8 @@ def without(*path):
             changed("objective", to={"spectral": "crps"}),
             "spectral 'crps' takes the two realisations that only pixel = ",
         ),
+        (changed("objective", to={"spectral_floor": 1e-4}), "spectral_floor is a matter of spectral = 'crps' alone"),
+        (changed("objective", to={"spectral_slope_weight": 1.0}), "spectral_slope_weight is a matter of spectral = "),
         (
             changed("objective", to={"mode_weight": 1.0}),
             "mode_weight takes the two realisations that only pixel = ",

@@ -124,18 +124,16 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
         card = scaled_as(card, initial)
 
     # Networks: two to train, one in float32 that carries the averaged weights.
-    from higan.adversarial.objectives import objective
     from higan.adversarial.step import Step
     from higan.adversarial.step_config import StepConfig
     from higan.networks.discriminator import build_discriminator
     from higan.painting.painter import Painter, build_model, scale_parameters, weights_of
 
     workers.backend.deterministic()
-    adversary = None if recipe.objective.name == "none" else objective(recipe.objective.name)
     generator = build_model(card, recipe.seed, recipe.training.precision)
     averaged = Painter(card, build_model(card, recipe.seed))
     discriminator = None
-    if adversary is not None:
+    if recipe.objective.name != "none":
         discriminator = build_discriminator(
             recipe.discriminator,
             ndim=card.ndim,
@@ -147,38 +145,17 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
             dtype=recipe.training.precision,
         )
     step_config = StepConfig(
-        objective=adversary,
-        pixel=recipe.objective.pixel,
-        pixel_weight=recipe.objective.pixel_weight,
-        pixel_scales=tuple(recipe.objective.pixel_scales),
-        margin=recipe.objective.margin,
-        spectral_weight=recipe.objective.spectral_weight,
-        spectral=recipe.objective.spectral,
-        spectral_by_axis=recipe.objective.spectral_by_axis,
-        spectral_fields=tuple(recipe.objective.spectral_fields),
-        spectral_floor=recipe.objective.spectral_floor,
-        spectral_slope_weight=recipe.objective.spectral_slope_weight,
-        mean_power_weight=recipe.objective.mean_power_weight,
-        mode_weight=recipe.objective.mode_weight,
-        octave_weight=recipe.objective.octave_weight,
-        one_point_weight=recipe.objective.one_point_weight,
-        tail_weight=recipe.objective.tail_weight,
-        half_light_weight=recipe.objective.half_light_weight,
-        asymmetry_weight=recipe.objective.asymmetry_weight,
-        kernel=acs_kernel() if recipe.observation.psf == "acs" else None,
-        noise=recipe.observation.noise,
+        losses=recipe.objective,
+        outputs=tuple(averaged.outputs),
         shape=tuple(maps.shape) if recipe.training.crop is None else (recipe.training.crop,) * card.ndim,
         window=maps.geometry.window if recipe.training.crop is None else CROPPED,
         context=recipe.training.context,
         maps_per_simulation=recipe.training.maps_per_simulation,
-        r1=recipe.objective.r1,
-        r2=recipe.objective.r2,
-        interpolated=recipe.objective.gradient_penalty,
-        penalty_every=recipe.objective.penalty_every,
+        kernel=acs_kernel() if recipe.observation.psf == "acs" else None,
+        noise=recipe.observation.noise,
         beta1=recipe.training.beta1,
         accumulate=recipe.training.accumulate,
         xla=recipe.training.xla,
-        outputs=tuple(averaged.outputs),
     )
     step_function = Step(generator, discriminator, step_config)
 
@@ -284,7 +261,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
             advance(0, note)
             ticked = time.monotonic()
     if workers.first:
-        _finish(run, recipe, maps, rows, trackers)
+        _finish(run, recipe, maps, rows, monitor, trackers)
     workers.wait()
     return run / "checkpoint"
 
@@ -312,7 +289,9 @@ def _check(run: Path, recipe: Recipe, resume: bool) -> None:
 
 def _what_is_trained(recipe: Recipe) -> dict[str, Any]:
     """The recipe without what does not change the training: a machine with less memory may go on with it."""
-    return recipe.model_dump(mode="json", exclude={"tracking": True, "training": {"accumulate", "xla"}})
+    return recipe.model_dump(
+        mode="json", exclude={"tracking": True, "training": {"accumulate", "xla", "quantile_maps"}}
+    )
 
 
 def _begin(run: Path, recipe: Recipe) -> None:
@@ -393,13 +372,17 @@ def _trackers(recipe: Recipe, run: Path, maps: int, resume: bool) -> Trackers:
     return Trackers(makers)
 
 
-def _finish(run: Path, recipe: Recipe, maps: MapSet, rows: np.ndarray, trackers: Trackers) -> None:
-    """Put baselines fitted on the same maps beside the generator; hand recipe and card to the trackers."""
+def _finish(run: Path, recipe: Recipe, maps: MapSet, rows: np.ndarray, monitor: Monitor, trackers: Trackers) -> None:
+    """Map quantiles where the recipe says so, put baselines fitted on the same maps beside the generator, and hand
+    recipe and card to the trackers."""
+    from higan.adversarial.quantiles import map_quantiles
     from higan.validation.baselines import Baselines
 
     checkpoint = run / "checkpoint"
     if not checkpoint.exists():
         raise TrainingError(f"{run}: no validation statistic was finite, so no checkpoint was kept.")
+    if recipe.training.quantile_maps:
+        map_quantiles(checkpoint, recipe, maps, rows, monitor)
     if recipe.data.inputs:
         source, target = recipe.data.inputs[0], recipe.data.outputs[0]
         bound = recipe.scaling.get(target)

@@ -38,71 +38,71 @@ class MapLosses:
         self, state: State, raw: Any, batch: Mapping[str, Any], pixel_weight: Any, count: Any
     ) -> tuple[Any, Any]:
         """The sum of all losses of generated maps but the adversary's; each of them, and what is kept in the state."""
-        config, mean = self.config, self.mean
+        config, losses, mean = self.config, self.config.losses, self.mean
         fake, maps = bounded(raw, config.outputs), batch["maps"]
         generated, true = (by_channel(restore, config.outputs, x) for x in (fake, maps))
         parts = {"pixel": self._pixel(raw, generated, maps, true)}
         total = pixel_weight * parts["pixel"]
         pairs = {"physical": (generated, true), "scaled": (fake, maps)}
-        chosen = [pairs[name] for name in config.spectral_fields]
-        if config.spectral_weight:
+        chosen = [pairs[name] for name in losses.spectral_fields]
+        if losses.spectral_weight:
             parts["spectral"] = sum(self._spectral(*pair) for pair in chosen) / len(chosen)
-            total = total + config.spectral_weight * parts["spectral"]
-        if config.mode_weight:
+            total = total + losses.spectral_weight * parts["spectral"]
+        if losses.mode_weight:
             scores = [mode_score(*_halves(x), real, config.window, mean) for x, real in chosen]
             parts["modes"] = sum(scores) / len(scores)
-            total = total + config.mode_weight * parts["modes"]
-        if config.octave_weight:
+            total = total + losses.mode_weight * parts["modes"]
+        if losses.octave_weight:
             parts["octaves"] = octave_crps(*_halves(fake), maps, mean)
-            total = total + config.octave_weight * parts["octaves"]
-        if config.one_point_weight:
+            total = total + losses.octave_weight * parts["octaves"]
+        if losses.one_point_weight:
             parts["one_point"] = one_point_crps(*_halves(fake), maps)
-            total = total + config.one_point_weight * parts["one_point"]
-        if config.tail_weight:
+            total = total + losses.one_point_weight * parts["one_point"]
+        if losses.tail_weight:
             parts["tails"] = tail_crps(*_halves(fake), maps)
-            total = total + config.tail_weight * parts["tails"]
-        if config.half_light_weight:
+            total = total + losses.tail_weight * parts["tails"]
+        if losses.half_light_weight:
             parts["half_light"] = half_light_error(generated, repeat(batch["radius"], config.realisations))
-            total = total + config.half_light_weight * parts["half_light"]
-        if config.asymmetry_weight:
+            total = total + losses.half_light_weight * parts["half_light"]
+        if losses.asymmetry_weight:
             parts["asymmetry"] = asymmetry_crps(*_halves(generated), true)
-            total = total + config.asymmetry_weight * parts["asymmetry"]
+            total = total + losses.asymmetry_weight * parts["asymmetry"]
         kept = {}
-        if config.mean_power_weight:
+        if losses.mean_power_weight:
             kept["mean_power"], parts["surplus"], loss = self._mean_power(state, chosen, count)
-            total = total + config.mean_power_weight * loss
+            total = total + losses.mean_power_weight * loss
         return total, (parts, kept)
 
     def _pixel(self, raw: Any, generated: Any, maps: Any, true: Any) -> Any:
         """Of generated and true maps, in scaled space (`raw`, `maps`) and physical ones (`generated`, `true`)."""
-        config, losses = self.config, []
-        for side in config.pixel_scales:
+        config, losses, terms = self.config, self.config.losses, []
+        for side in losses.pixel_scales:
             if side == 1:
                 fake, target = raw, by_channel(self._target, config.outputs, maps)
             else:
                 fake, target = (by_channel(forward, config.outputs, block_means(x, side)) for x in (generated, true))
-            if config.pixel == "crps":
-                losses.append(ops.mean(crps(*_halves(fake), target)))
+            if losses.pixel == "crps":
+                terms.append(ops.mean(crps(*_halves(fake), target)))
             else:
-                losses.append(ops.mean(ops.abs(fake - target) if config.pixel == "l1" else ops.square(fake - target)))
-        return sum(losses) / len(losses)
+                terms.append(ops.mean(ops.abs(fake - target) if losses.pixel == "l1" else ops.square(fake - target)))
+        return sum(terms) / len(terms)
 
     def _spectral(self, generated: Any, true: Any) -> Any:
-        config = self.config
-        options: Any = (config.window, config.maps_per_simulation, config.spectral_by_axis, self.mean)
-        if config.spectral == "crps":
-            options = (*options, config.spectral_floor, config.spectral_slope_weight)
+        config, losses = self.config, self.config.losses
+        options: Any = (config.window, config.maps_per_simulation, losses.spectral_by_axis, self.mean)
+        if losses.spectral == "crps":
+            options = (*options, losses.spectral_floor, losses.spectral_slope_weight)
             return spectral_crps(*_halves(generated), true, *options)
         true = repeat(true, config.realisations)
         return spectral_loss(generated, true, *options)
 
     def _mean_power(self, state: State, pairs: Sequence[tuple[Any, Any]], count: Any) -> tuple[list[Any], Any, Any]:
         """The running means of generated and true power, how far they are apart, and the loss that mends it."""
-        config = self.config
+        config, losses = self.config, self.config.losses
         # In units of a bright cell, three standard deviations up, so that squares stay within single precision.
         units = {"physical": [abs(float(scaling.restore(3.0))) for scaling in config.outputs]}
         now = []
-        for name, (generated, true) in zip(config.spectral_fields, pairs, strict=True):
+        for name, (generated, true) in zip(losses.spectral_fields, pairs, strict=True):
             unit = np.array(units.get(name, [1.0] * len(config.outputs)), np.float32)
             now.append([mean_power(maps / unit, config.window) for maps in (generated, true)])
         generated, true = (ops.stack(powers) for powers in zip(*now, strict=True))
@@ -119,7 +119,7 @@ class MapLosses:
 
     def _target(self, scaling: Scaling, maps: Any) -> Any:
         """What the pixel loss aims at: true maps, whose cells on a physical bound lie `margin` beyond it."""
-        margin = self.config.margin
+        margin = self.config.losses.margin
         if not margin:
             return maps
         low, high = (float(scaling.bound(bound)) for bound in (-np.inf, np.inf))

@@ -44,7 +44,7 @@ class Monitor:
 
     def __init__(self, maps: MapSet, simulations: np.ndarray, per_simulation: int, painter: Painter, seed: int):
         self.maps, self.painter, self.seed = maps, painter, seed
-        self.rows = np.concatenate([_spread(maps.rows_of(s), per_simulation) for s in simulations])
+        self.rows = np.concatenate([spread(maps.rows_of(s), per_simulation) for s in simulations])
         self.output = painter.card.outputs[0].field
         truth = maps.read(self.output, self.rows)
         _, self._power = power_spectrum(truth, maps.cell_size, maps.geometry.window)
@@ -56,7 +56,7 @@ class Monitor:
         self._edges = np.insert(steps, 1, np.nextafter(steps[0], np.float32(np.inf)))
         self._counts = self._histogram(truth)
         self._log_power: Any = self._power_of_logarithm(truth) if self.logarithmic else None
-        self._examples = _spread(np.arange(len(self.rows)), 3)
+        self._examples = spread(np.arange(len(self.rows)), 3)
 
     def __call__(self) -> Result:
         """Validation statistics: R(k), D, the error of each simulation's mean, the error cell by cell."""
@@ -138,6 +138,6 @@ class Monitor:
         return path
 
 
-def _spread(rows: np.ndarray, count: int) -> np.ndarray:
+def spread(rows: np.ndarray, count: int) -> np.ndarray:
     """`count` of `rows`, evenly spread (all of them where there are fewer)."""
     return rows[np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)]

@@ -263,7 +263,8 @@ def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
     return DrawnCard(field=drawn.field, coarse=drawn.coarse, **found)
 
 
-ADDED = ("interpolated", "tracing", "gated")  # of a network, to one trained without
+# What a network may be given that was trained without: interpolation has no weights, slopes and gates start at zero.
+ADDED = ("interpolated", "tracing", "gated")
 
 
 def is_run(initial: Path) -> bool:
@@ -289,7 +290,6 @@ def scaled_as(card: Card, initial: Path) -> Card:
 
     now, then = seen(card), seen(before)
     if not is_run(initial):
-        # Interpolation has no weights, slopes and gates start without effect (checkpoint_weights).
         added = {name: True for name in ADDED if getattr(card.network, name)}
         then["network"] = before.network.model_copy(update=added)
     for what, value in now.items():
@@ -299,7 +299,8 @@ def scaled_as(card: Card, initial: Path) -> Card:
                 f"training.initial, {initial}, was trained with other {what} than this recipe asks for{both}. Give one "
                 "with the same, or leave training.initial out."
             )
-    return card.model_copy(update={"inputs": before.inputs, "outputs": before.outputs})
+    outputs = [item.model_copy(update={"quantile_mapping": None}) for item in before.outputs]
+    return card.model_copy(update={"inputs": before.inputs, "outputs": outputs})
 
 
 def _listed(value: Any) -> str:

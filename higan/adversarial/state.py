@@ -9,7 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from higan.checkpoint import load_card, load_weights, replace_hdf5
+from higan.checkpoint import replace_hdf5
 from higan.errors import OutputError, TrainingError
 
 KEPT = "The last good state and checkpoint are kept: lower the learning rate or raise the penalties, and train anew."
@@ -62,23 +62,16 @@ def initial_weights(path: Path, state: Any, backend: Any) -> Any:
 def checkpoint_weights(folder: Path, generator: Any, state: Any, backend: Any) -> Any:
     """`state` with the generator of a checkpoint; the discriminator, which is not part of one, starts anew.
 
-    A checkpoint may lack slopes and gates (`tracing` and `gated` of the network). They start at zero, without effect.
+    What the checkpoint's network lacks, slopes or gates, starts at zero, without effect.
     """
-    from higan.painting.painter import weight_names
+    from higan.painting.painter import Painter, weight_names, weights_of
 
-    names, card = weight_names(generator), load_card(folder)
-    shapes = {name: tuple(variable.shape) for name, variable in zip(names, generator.variables, strict=True)}
-    held = dict(shapes)
-    for name, shape in shapes.items():
-        if name.startswith("head/") and not card.network.tracing:
-            held[name] = (*shape[:-1], len(card.outputs))
-        elif "_noise_gate/" in name and not card.network.gated:
-            del held[name]
-    weights = load_weights(folder, card, held)
+    before = Painter.load(folder).model
+    weights = weights_of(before, before.get_weights())
     new = backend.to_host(state)
     new["generator"] = []
-    for name in names:
-        values = np.zeros(shapes[name], np.float32)
+    for name, variable in zip(weight_names(generator), generator.variables, strict=True):
+        values = np.zeros(variable.shape, np.float32)
         if name in weights:
             values[..., : weights[name].shape[-1]] = weights[name]
         new["generator"].append(values)

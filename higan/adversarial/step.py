@@ -84,9 +84,9 @@ class Step:
             state[name] = arrays
             state[f"{name}_m"] = [np.zeros_like(w) for w in arrays]
             state[f"{name}_v"] = [np.zeros_like(w) for w in arrays]
-        if self.config.mean_power_weight:
+        if self.config.losses.mean_power_weight:
             bins = 1 + bin_weights(self.config.shape).shape[0]
-            shape = (len(self.config.spectral_fields), bins, len(self.config.outputs))
+            shape = (len(self.config.losses.spectral_fields), bins, len(self.config.outputs))
             state["mean_power"] = [np.zeros(shape, np.float32) for _ in ("generated", "true")]
         return self.backend.to_device(state)
 
@@ -124,9 +124,9 @@ class Step:
         state : State
         losses : dict of scalar tensors
         """
-        every = self.config.penalty_every
+        every = self.config.losses.penalty_every
         penalised = self.discriminator is not None and step % every == 0
-        weight = self.config.pixel_weight if pixel_weight is None else pixel_weight
+        weight = self.config.losses.pixel_weight if pixel_weight is None else pixel_weight
         scalars = np.array([*learning_rates, decay, step + 1.0, weight], dtype=np.float32)
         return self._compiled[penalised](state, self.backend.spread(batch), self.backend.to_device(scalars))
 
@@ -208,7 +208,7 @@ class Step:
                 if not penalised:
                     return value, {"discriminator": value}
                 penalty, parts = self._penalties(weights, real, fake, part)
-                return value + config.penalty_every * penalty, {"discriminator": value, **parts}
+                return value + config.losses.penalty_every * penalty, {"discriminator": value, **parts}
 
             (_, parts), gradients = self.backend.value_and_grad(loss)(state["discriminator"])
             return gradients, parts
@@ -296,12 +296,12 @@ class Step:
             place = ops.reshape(batch["interpolation"], (-1, *(1,) * (len(real.shape) - 1)))
             between = real + place * (fake - real)
             penalty = unit_norm_penalty(self.backend.input_gradient(mean_logit(condition), between))
-            return config.interpolated * penalty, {"gradient_penalty": penalty}
+            return config.losses.gradient_penalty * penalty, {"gradient_penalty": penalty}
         twice = [ops.concatenate([c, c], axis=0) for c in condition]
         gradient = self.backend.input_gradient(mean_logit(twice), ops.concatenate([real, fake], axis=0))
         n = real.shape[0]
         r1, r2 = zero_centred_penalty(gradient[:n]), zero_centred_penalty(gradient[n:])
-        return 0.5 * config.r1 * r1 + 0.5 * config.r2 * r2, {"r1": r1, "r2": r2}
+        return 0.5 * config.losses.r1 * r1 + 0.5 * config.losses.r2 * r2, {"r1": r1, "r2": r2}
 
 
 def _convolved(maps: Any, kernel: np.ndarray) -> Any:

@@ -22,6 +22,7 @@ from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
 from higan.noise import generator_noise
 from higan.photometry import flux
+from higan.quantile_mapping import QuantileMapping
 
 EMPTY = 1e-6  # of the flux that the networks aim at; a map with less is painted empty
 
@@ -66,6 +67,8 @@ class Painter:
         self.card, self.model = card, model
         self.inputs = [scaling.from_dict(item.scaling) for item in card.inputs]
         self.outputs = [scaling.from_dict(item.scaling) for item in card.outputs]
+        quantiles = [item.quantile_mapping for item in card.outputs]
+        self.mappings = [None if q is None else QuantileMapping(q.generated, q.true) for q in quantiles]
         self.lower = np.array([p.lower for p in card.parameters], dtype=np.float32)
         self.upper = np.array([p.upper for p in card.parameters], dtype=np.float32)
 
@@ -182,7 +185,7 @@ class Painter:
             tensors = (ops.convert_to_tensor(x, dtype="float32") for x in (parameters, self.lower, self.upper))
             inputs.append(scale_parameters(*tensors))
         out = self.model([*inputs, *(ops.convert_to_tensor(x) for x in noise)])
-        physical = [s.inverse(out[..., i : i + 1], xp=ops) for i, s in enumerate(self.outputs)]
+        physical = [self._physical(i, out[..., i : i + 1], ops) for i in range(len(self.outputs))]
         painted = ops.concatenate(physical, axis=-1) if len(physical) > 1 else physical[0]
         return self._of_magnitude(painted, parameters, ops)
 
@@ -195,8 +198,13 @@ class Painter:
         if len(self.lower):
             scaled.append(self.scale_parameters(np.asarray(parameters, np.float32)))
         out = np.asarray(self._forward([*scaled, *noise]))
-        painted = np.stack([s.inverse(out[..., i]) for i, s in enumerate(self.outputs)], axis=-1)
+        painted = np.stack([self._physical(i, out[..., i], np) for i in range(len(self.outputs))], axis=-1)
         return self._of_magnitude(painted, np.asarray(parameters, np.float32), np)
+
+    def _physical(self, output: int, y: Any, xp: Any) -> Any:
+        """Physical values of what the network gives for an output."""
+        mapping = self.mappings[output]
+        return self.outputs[output].inverse(y if mapping is None else mapping(y, xp), xp)
 
     def _of_magnitude(self, painted: Any, parameters: Any, xp: Any) -> Any:
         """Maps (batch, *shape, n_outputs) whose sums are the flux that is asked for, if one is."""

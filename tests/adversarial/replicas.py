@@ -17,13 +17,11 @@ SIZE, SHAPE, GROUP, STEPS = 8, (4, 4), 2, 2
 
 def steps(accumulate=1):
     """Steps of linear networks with every loss, and batches of maps that are not alike."""
-    from higan.adversarial.objectives import objective
     from higan.adversarial.step import Step
-    from higan.adversarial.step_config import StepConfig
 
     options = dict(pixel="crps", pixel_weight=0.5, spectral_weight=0.3, maps_per_simulation=GROUP)
-    config = StepConfig(
-        objective=objective("relativistic"),
+    config = backends.step_config(
+        "relativistic",
         r1=0.1,
         r2=0.2,
         mode_weight=0.2,
@@ -37,7 +35,7 @@ def steps(accumulate=1):
     )
     step = Step(_noisy_generator(), backends.linear_discriminator(), config)
     yield "ratio", step, [_batch(i, channels=1) for i in range(STEPS)]
-    observed = dict(interpolated=10.0, noise=0.1, accumulate=accumulate)
+    observed = dict(gradient_penalty=10.0, noise=0.1, accumulate=accumulate)
     step = backends.linear_step("wgan-gp", spectral="crps", spectral_slope_weight=0.5, **observed, **options)
     yield "crps", step, [_batch(i, channels=0) for i in range(STEPS)]
 

@@ -138,17 +138,16 @@ def test_step_gets_what_the_recipe_says(monkeypatch, tmp_path):
         raise Stop(config)
 
     monkeypatch.setattr(step, "Step", stop)
-    values = {"pixel": "l2", "pixel_weight": 0.3, "margin": 0.4, "spectral_weight": 0.6, "r1": 0.7, "r2": 0.8}
     recipe = tiny.recipe(
-        objective=values | {"penalty_every": 3},
+        objective={"pixel": "l2", "pixel_weight": 0.3, "margin": 0.4, "r1": 0.7, "penalty_every": 3},
         training={"maps_per_simulation": 2},
         scaling={"brightness_temp": {"lower": 0.0}},
     )
     with pytest.raises(Stop) as caught:
         loop.train(recipe, tmp_path / "run", maps=tiny.maps())
     config = caught.value.args[0]
-    assert {name: getattr(config, name) for name in values} == values
-    assert config.maps_per_simulation == 2 and config.penalty_every == 3 and config.window is None
+    assert config.losses == recipe.objective and config.losses.penalty_every == 3
+    assert config.maps_per_simulation == 2 and config.window is None
     assert config.outputs[0].lower == 0.0 and config.outputs[0].scale > 1
 
 
@@ -396,6 +395,34 @@ def test_a_checkpoint_may_be_given_slopes_and_gates(tmp_path):
             tmp_path / "fourth",
             maps=tiny.maps(),
         )
+
+
+def test_quantiles_are_mapped_at_the_end(tmp_path):
+    """Painted training maps have the true quantiles; the mapping is on the card, and no part of what is trained."""
+    recipe = {"validation": {"select": "last"}, "scaling": {"brightness_temp": {"lower": 0.0}}}
+    training = {"maps": 16, "tick_maps": 16, "learning_rate": 1e-2}
+    plain = loop.train(tiny.recipe(**recipe, training=training), tmp_path / "run", maps=tiny.maps())
+    assert load_card(plain).outputs[0].quantile_mapping is None
+    before = load_card(plain).metrics["validation"]
+    # Asked for afterwards, of a training that has ended.
+    recipe = tiny.recipe(**recipe, training={**training, "quantile_maps": 12})
+    folder = loop.train(recipe, tmp_path / "run", maps=tiny.maps())
+    card = load_card(folder)
+    assert card.outputs[0].quantile_mapping is not None and card.recipe == recipe.model_dump(mode="json")
+    assert card.metrics["validation"]["D"] < before["D"] and card.metrics["validation"]["maps_seen"] == 16
+    maps = tiny.maps()
+    rows = np.linspace(0, 23, 12).round().astype(int)
+    named = {p.name: maps.parameters[maps.simulation[rows], i] for i, p in enumerate(maps.parameter_info)}
+    painted = load(folder).sample(maps.read("density", rows), named, seed=recipe.seed)
+    true = maps.read("brightness_temp", rows)
+    levels = [0.1, 0.5, 0.9, 0.99]
+    np.testing.assert_allclose(np.quantile(painted, levels), np.quantile(true, levels), rtol=0.1, atol=0.5)
+    # Again: nothing is left to do, and what starts from it starts from what was trained.
+    written = (folder / "generator.weights.h5").stat().st_ino
+    loop.train(recipe, tmp_path / "run", maps=tiny.maps())
+    assert (folder / "generator.weights.h5").stat().st_ino == written
+    still = tiny.recipe(training={"maps": 4, "initial": str(folder), "learning_rate": 1e-30})
+    assert load_card(loop.train(still, tmp_path / "on", maps=tiny.maps())).outputs[0].quantile_mapping is None
 
 
 def test_what_a_training_cannot_start_from(tmp_path):

@@ -6,7 +6,6 @@ from keras import ops, tree
 from higan.adversarial.adam import adam
 from higan.adversarial.spectrum import mode_score
 from higan.adversarial.step import Step
-from higan.adversarial.step_config import StepConfig
 from higan.photometry import acs_kernel, observe
 from higan.scaling import Asinh, Linear
 from higan.validation.power_spectrum import power_spectrum
@@ -124,7 +123,7 @@ def test_penalties_are_those_of_a_linear_discriminator(shape, scales):
     _, losses = step(step.initial_state(), linear_batch(shape), 0, (1e-3, 1e-3), 0.9)
     losses = numbers(losses)
     assert losses["r1"] == pytest.approx(W[0] ** 2, rel=1e-5) and losses["r2"] == pytest.approx(W[0] ** 2, rel=1e-5)
-    step = linear_step("wgan-gp", scales, interpolated=10.0)
+    step = linear_step("wgan-gp", scales, gradient_penalty=10.0)
     _, losses = step(step.initial_state(), linear_batch(shape), 0, (1e-3, 1e-3), 0.9)
     assert numbers(losses)["gradient_penalty"] == pytest.approx((abs(W[0]) - 1) ** 2, rel=1e-4)
 
@@ -134,7 +133,7 @@ def test_penalties_are_those_of_a_linear_discriminator(shape, scales):
     [
         ("relativistic", {"r1": 3.0, "r2": 0.0}, 3.0 / 2 * 2 * W[0]),
         ("relativistic", {"r1": 0.0, "r2": 5.0}, 5.0 / 2 * 2 * W[0]),
-        ("wgan-gp", {"interpolated": 10.0}, 10.0 * 2 * (W[0] - 1)),
+        ("wgan-gp", {"gradient_penalty": 10.0}, 10.0 * 2 * (W[0] - 1)),
     ],
 )
 @pytest.mark.parametrize("every", [1, 4])
@@ -385,7 +384,7 @@ def test_maps_are_observed_as_stamps_are():
     """In the graph as by :func:`higan.photometry.observe`, in units of each map's flux."""
     rng = np.random.default_rng(1)
     scaling = Asinh(shift=0.3, scale=2.0, softening=0.01)
-    config = StepConfig(objective=None, outputs=(scaling,), kernel=acs_kernel(), noise=0.5)
+    config = backends.step_config("none", outputs=(scaling,), kernel=acs_kernel(), noise=0.5)
     step = Step.__new__(Step)
     step.config = config
     maps = rng.uniform(size=(4, 40, 40, 1)).astype("float32")
@@ -395,6 +394,6 @@ def test_maps_are_observed_as_stamps_are():
     found = np.concatenate([backends.host(half) for half in step._observed(scaled[:2], scaled[2:], batch)])
     seen = observe(maps[..., 0])[..., None] + 0.5 * sky / np.tile(flux, 2).reshape(-1, 1, 1, 1)
     np.testing.assert_allclose(found, scaling.forward(seen), atol=2e-4)
-    step.config = StepConfig(objective=None, outputs=(scaling,))
+    step.config = backends.step_config("none", outputs=(scaling,))
     real, fake = scaled[:2], scaled[2:]
     assert all(a is b for a, b in zip(step._observed(real, fake, {}), (real, fake), strict=True))
