@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from higan.mapset import MapSet
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     # Imported when asked for: `import higan` alone costs milliseconds.
     if name in ("Emulator", "load"):

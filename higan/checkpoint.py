@@ -527,7 +527,11 @@ def describe(path: str | os.PathLike[str]) -> str:
         + (f", z = {card.redshift:g}" if card.redshift is not None else ""),
     ]
     for title, items in (("input", card.inputs), ("output", card.outputs)):
-        lines += [f"{title:<12}{item.field} [{item.units or '1'}], {item.long_name}" for item in items]
+        lines += [
+            f"{title:<12}{item.field} [{item.units or '1'}], {item.long_name}"
+            + (", quantiles mapped onto those of the training maps" if item.quantile_mapping else "")
+            for item in items
+        ]
     if card.drawn is not None:
         universe = ", ".join(f"{name} {value}" for name, value in card.drawn.cosmology.items())
         lines.append(f"drawn       {card.drawn.field}, where none is given: {universe}")
@@ -535,7 +539,8 @@ def describe(path: str | os.PathLike[str]) -> str:
     lines += [f"{p.name:<16}{p.units or '1':<8}{p.lower:>10g}{p.upper:>10g}" for p in card.parameters]
     for title, values in card.metrics.items():
         if isinstance(values, dict) and values:
-            lines += ["", title, *(f"  {name:<32}{_number(value)}" for name, value in values.items())]
+            known = {name: number for name, value in values.items() if (number := _number(value)) != "-"}
+            lines += ["", title, *(f"  {name:<34}{number}" for name, number in known.items())]
     # A terminal obeys some characters.
     return "\n".join("".join(c if c.isprintable() else " " for c in line) for line in lines)
 

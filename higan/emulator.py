@@ -23,9 +23,15 @@ from higan.painting.lazy import is_lazy, paint_lazily
 from higan.painting.painter import Painter, receptive_radius
 from higan.painting.regions import batch_of, check_count, paint_maps
 
+FEWEST_CELLS = 1000  # whose mean and deviation tell a convention
+
 
 class ExtrapolationWarning(UserWarning):
     """Maps were painted for parameters outside the range that the generator was trained on."""
+
+
+class UnlikeTrainingWarning(UserWarning):
+    """Input maps are in other units, or follow another convention, than those that the generator was trained on."""
 
 
 def load(checkpoint: str | os.PathLike[str]) -> Emulator:
@@ -121,6 +127,11 @@ class Emulator:
         allow_extrapolation : bool
             Take parameters outside the trained range; an :class:`ExtrapolationWarning` names them then.
 
+        Warns
+        -----
+        UnlikeTrainingWarning
+            If an array's cells are far from those of the training maps, as where 1 + δ is given for an overdensity δ.
+
         Returns
         -------
         array of float32
@@ -158,6 +169,8 @@ class Emulator:
         rows = _numbers(rows, n)
         draws = 1 if realisations is None else int(realisations)
         self._warn_of_extrapolation(theta)
+        if self.card.inputs and not (drawn or lazy):
+            self.warn_of_unlike(stacked)
         if lazy:
             painted: Any = paint_lazily(
                 self.painter,
@@ -486,6 +499,25 @@ class Emulator:
                     stacklevel=3,
                 )
 
+    def warn_of_unlike(self, fields: np.ndarray) -> None:
+        """An :class:`UnlikeTrainingWarning` for fields (…, n_inputs) in other units or conventions than the training's.
+
+        Scaled training cells have mean 0 and standard deviation 1. The mean of a small map may be some tenths off;
+        the number 1 added to an overdensity of unit variance, or a factor of ten, is not taken for that.
+        """
+        for i, (item, scaling) in enumerate(zip(self.card.inputs, self.painter.inputs, strict=True)):
+            with np.errstate(all="ignore"):
+                scaled = scaling.forward(fields[..., i].astype(np.float64))
+            mean, deviation = float(scaled.mean()), float(scaled.std())
+            if scaled.size >= FEWEST_CELLS and not (abs(mean) <= 1 and 0.1 <= deviation <= 10):
+                warnings.warn(
+                    f"{item.field} is unlike the maps that {self.card.name} was trained on: scaled as these were, to "
+                    f"mean 0 and standard deviation 1, it has {mean:.2g} and {deviation:.2g}. It takes the "
+                    f"{item.long_name or item.field} in units of {item.units or '1'}; look whether yours is.",
+                    UnlikeTrainingWarning,
+                    stacklevel=3,
+                )
+
     def _leaves_range(self, p: ParameterCard, values: np.ndarray) -> str:
         return (
             f"parameter {p.name} = {values[0]:g} is outside the range [{p.lower:g}, {p.upper:g}] that "
@@ -499,7 +531,12 @@ class Emulator:
         card = self.card
         if fields is not None:
             raise MapSetError(f"{card.name} draws maps from noise and parameters alone: give it no fields.")
-        shape = tuple(card.shape if shape is None else shape)
+        try:
+            shape = tuple(card.shape if shape is None else shape)
+        except TypeError:
+            raise MapSetError(
+                f"shape is {shape!r}; {card.name} paints maps of {card.ndim} dimensions: give as many numbers of cells."
+            ) from None
         if len(shape) != card.ndim:
             raise MapSetError(f"shape is {shape}; {card.name} paints maps of {card.ndim} dimensions.")
         for n in shape:

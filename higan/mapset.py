@@ -434,6 +434,8 @@ class MapSet:
                     f"{self.name}: {name!r} is {' '.join(repr(value).split())}, but it is one number that all maps "
                     "and axes share. Give one."
                 )
+            if name in ("box_size", "cell_size", "thickness") and value is not None and not 0 < value < np.inf:
+                raise MapSetError(f"{self.name}: {name!r} is {value:g}, but it is a length above 0. Give one.")
         for name, field in self.fields.items():
             dtype = np.dtype(field.array.dtype)
             if not np.issubdtype(dtype, np.floating):

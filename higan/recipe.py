@@ -7,10 +7,11 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from higan.errors import RecipeError
 from higan.networks.config import DiscriminatorConfig, GeneratorConfig
+from higan.scaling import SCALINGS
 
 
 class _Table(BaseModel):
@@ -27,6 +28,13 @@ class ScalingConfig(_Table):
     floor: float | None = None
     softening: float | None = None
     power: float | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in SCALINGS:
+            raise ValueError(f"there is no scaling {name!r}; choose one of {', '.join(SCALINGS)}")
+        return name
 
 
 class DrawnConfig(_Table):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import higan
-from higan.emulator import Emulator, ExtrapolationWarning
+from higan.emulator import Emulator, ExtrapolationWarning, UnlikeTrainingWarning
 from higan.errors import CheckpointError, MapSetError, ParameterError
 from higan.matter import Cosmology, draw_density
 from tests import backends, tiny
@@ -166,6 +166,20 @@ def test_extrapolation_must_be_asked_for(emulator, density):
     with warnings.catch_warnings():
         warnings.simplefilter("error", ExtrapolationWarning)
         emulator.sample(density, {**theta, "BIAS": 3.0}, seed=1, allow_extrapolation=True)
+
+
+def test_maps_of_another_convention(emulator):
+    """One plus the overdensity, or a density in physical units, is told; large and small structure is not."""
+    rng = np.random.default_rng(1)
+    density = 0.3 * tiny.smooth(rng, 4, (32, 32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UnlikeTrainingWarning)
+        for like in (density, 3 * density, 0.3 * density, density + 0.2, np.ones((4, 4), np.float32)):
+            emulator.sample(like, THETA, seed=1)
+    for unlike, said in ((1 + density, "it has 3.3 and 1"), (1e10 * (1 + density), "it has 3.3e+10 and 1e+10")):
+        with pytest.warns(UnlikeTrainingWarning, match="density is unlike the maps that tiny was trained on") as caught:
+            emulator.sample(unlike, THETA, seed=1)
+        assert said in str(caught[0].message) and caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, "one", None, np.nan])

@@ -11,7 +11,9 @@ import argparse
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 VERBS = {
     "simulate": "make a map set with a simulator",
@@ -54,6 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from higan.errors import HiganError
 
+    shown = warnings.showwarning
+
+    def show(
+        message: Any, category: type[Warning], filename: str, lineno: int, file: Any = None, line: Any = None
+    ) -> None:
+        if category.__module__.startswith("higan"):
+            print(f"higan {verb}: {message}", file=sys.stderr)
+        else:
+            shown(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
     try:
         return module.run(arguments) or 0
     except HiganError as error:
@@ -76,3 +89,5 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    finally:
+        warnings.showwarning = shown

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,10 +39,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parameters",
         metavar="NAME=VALUE,…|TABLE",
-        help="for maps in a .npy, .zarr or FITS file, or without --input; one set for all. Without --input also a "
-        "catalogue (FITS, CSV, ECSV, HDF5) with a column a parameter, or a map set: one map a row",
+        help="for maps in a .npy, .zarr or FITS file, or without --input: one set for all, or a table (FITS, CSV, "
+        "ECSV, HDF5, or a map set) with a column a parameter and a row a map",
     )
     parser.add_argument("--realisations", type=int, default=1, metavar="R", help="of each map (default 1)")
+    parser.add_argument(
+        "--side",
+        type=int,
+        metavar="N",
+        help="cells along a side of what is painted without --input (default: as trained)",
+    )
     parser.add_argument("--batch-size", type=int, metavar="B", help="maps at a time (default: by their size)")
     parser.add_argument(
         "--tile",
@@ -93,9 +99,11 @@ def run(arguments: argparse.Namespace) -> None:
 
     path = arguments.output
     fits, array = is_fits(path), path.suffix.lower() == ".zarr"
+    if not (fits or path.suffix.lower() in (".h5", ".hdf5", ".zarr")):
+        raise ParameterError(f"--output {path} names no format that is written. Let it end in .h5, .zarr or .fits.")
     if not array:
         check_output(path, arguments.overwrite)
-    for name in ("realisations", "batch_size", "tile"):
+    for name in ("realisations", "batch_size", "tile", "side"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise ParameterError(f"--{name.replace('_', '-')} must be at least 1, received {value}.")
@@ -105,11 +113,14 @@ def run(arguments: argparse.Namespace) -> None:
     folder = find_checkpoint(arguments.checkpoint)
     card = load_card(folder)
     if arguments.input is None:
-        maps = _from_nothing(card, arguments.parameters or "", arguments.allow_extrapolation)
+        shape = card.shape if arguments.side is None else [arguments.side] * card.ndim
+        maps = _from_nothing(card, arguments.parameters or "", arguments.allow_extrapolation, shape)
+    elif arguments.side is not None:
+        raise ParameterError("--side is of maps painted without --input. Leave it out.")
     elif arguments.input.suffix in (".npy", ".npz"):
-        maps = _from_npy(arguments.input, card, parse_parameters(arguments.parameters))
+        maps = _from_npy(arguments.input, card, arguments)
     elif arguments.input.suffix == ".zarr":
-        maps = _from_zarr(arguments.input, card, parse_parameters(arguments.parameters))
+        maps = _from_zarr(arguments.input, card, arguments)
     elif is_fits(arguments.input):
         maps = _from_sky(arguments, card)
     elif arguments.parameters is not None:
@@ -219,33 +230,41 @@ def parse_parameters(text: str | None) -> dict[str, float]:
             values[name.strip()] = float(value)
         except ValueError:
             raise ParameterError(
-                f"--parameters: cannot read {piece!r}; write NAME=VALUE,NAME=VALUE with each name once, or, without "
-                "--input, the name of a table."
+                f"--parameters: cannot read {piece!r}; write NAME=VALUE,NAME=VALUE with each name once, or the name of "
+                "a table."
             ) from None
     return values
 
 
-def _from_nothing(card: Card, parameters: str, allow_extrapolation: bool) -> MapSet:
-    """Maps of the card's shape, one a set of parameters, where no inputs are needed; their field is never read."""
+def _from_nothing(card: Card, parameters: str, allow_extrapolation: bool, shape: Sequence[int]) -> MapSet:
+    """Maps of `shape`, one a set of parameters, where no inputs are needed; their field is never read."""
     import numpy as np
 
-    from higan.errors import MapSetError, ParameterError
-    from higan.sources.tables import is_table, read_parameters
+    from higan.errors import MapSetError
 
     if card.inputs and card.drawn is None:
         names = ", ".join(item.field for item in card.inputs)
         raise MapSetError(f"{card.name} paints on {names}: give such maps with --input.")
+    table = _sets(card, parameters, allow_extrapolation)
+    return _map_set(card, card.outputs[0], np.broadcast_to(np.float32(0), (len(table), *shape)), table)
+
+
+def _sets(card: Card, parameters: str, allow_extrapolation: bool) -> np.ndarray:
+    """Sets of parameters as (n, n_par), in the card's order: the rows of a table, or one that is written out."""
+    import numpy as np
+
+    from higan.errors import ParameterError
+    from higan.sources.tables import is_table, read_parameters
+
     if not is_table(parameters):
-        table = _one_set(card, parse_parameters(parameters))
-    elif card.parameters:
-        columns = read_parameters(parameters, card.parameters, allow_extrapolation=allow_extrapolation)
-        table = np.stack(list(columns.values()), axis=1)
-    else:
+        return _one_set(card, parse_parameters(parameters))
+    if not card.parameters:
         raise ParameterError(f"{card.name} takes no parameters: leave out --parameters.")
-    return _map_set(card, card.outputs[0], np.broadcast_to(np.float32(0), (len(table), *card.shape)), table)
+    columns = read_parameters(parameters, card.parameters, allow_extrapolation=allow_extrapolation)
+    return np.stack(list(columns.values()), axis=1)
 
 
-def _from_npy(path: Path, card: Card, parameters: dict[str, float]) -> MapSet:
+def _from_npy(path: Path, card: Card, arguments: argparse.Namespace) -> MapSet:
     """Maps of a .npy file as a map set with the card's geometry: an array says neither its cell nor its unit."""
     import numpy as np
 
@@ -263,7 +282,19 @@ def _from_npy(path: Path, card: Card, parameters: dict[str, float]) -> MapSet:
         raise MapSetError(f"{path} holds a single number, but {card.name} takes maps of {card.ndim} dimensions.")
     if array.ndim == card.ndim:
         array = array[None]
-    return _map_set(card, card.inputs[0], array, _one_set(card, parameters), path)
+    return _of_array(path, card, array, arguments)
+
+
+def _of_array(path: Path, card: Card, array: Any, arguments: argparse.Namespace) -> MapSet:
+    """Maps of an array, with one set of parameters for all or one a map."""
+    from higan.errors import ParameterError
+
+    table = _sets(card, arguments.parameters or "", arguments.allow_extrapolation)
+    if len(table) not in (1, len(array)):
+        raise ParameterError(
+            f"{arguments.parameters} has {len(table)} rows, but {path} holds {len(array)} maps. Give a row a map."
+        )
+    return _map_set(card, card.inputs[0], array, table, path)
 
 
 def _from_sky(arguments: argparse.Namespace, card: Card) -> MapSet:
@@ -322,17 +353,20 @@ def _one_set(card: Card, parameters: dict[str, float]) -> np.ndarray:
             f"--parameters gives {', '.join(sorted(parameters)) or 'nothing'}; {card.name} takes exactly "
             f"{', '.join(known) or 'none'}."
         )
+    for name, value in parameters.items():
+        if not np.isfinite(value):
+            raise ParameterError(f"--parameters: {name} is {value}. Give a finite number.")
     return np.array([[parameters[name] for name in known]])
 
 
-def _from_zarr(path: Path, card: Card, parameters: dict[str, float]) -> MapSet:
+def _from_zarr(path: Path, card: Card, arguments: argparse.Namespace) -> MapSet:
     """Maps of a zarr array as a map set with the card's geometry."""
     from higan.errors import MapSetError
     from higan.painting.zarr_array import open_maps
 
     if len(card.inputs) != 1:
         raise MapSetError(f"{card.name} takes {len(card.inputs)} fields: give them as a map set, not as a zarr array.")
-    return _map_set(card, card.inputs[0], open_maps(path, card.ndim), _one_set(card, parameters), path)
+    return _of_array(path, card, open_maps(path, card.ndim), arguments)
 
 
 def _map_set(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import higan
-from higan.errors import ParameterError
+from higan.errors import MapSetError, ParameterError
 from higan.mapset import PER_SIMULATION, MapSet
 from higan.mapset_writer import MapSetWriter
 from higan.painting.cluster import connect, paint_on
@@ -95,9 +95,14 @@ def paint_to_file(
             raise ParameterError(f"{name} must be at least 1, received {value}.")
     emulator.check_mapset(maps, drawn=drawn)
     theta = parameters_of(emulator, maps, allow_extrapolation)
+    shape = maps.shape[: card.ndim]
     if drawn:
         emulator.painter.universes(theta)  # all of them, before anything is painted
-    shape = maps.shape[: card.ndim]
+    elif card.inputs:
+        with contextlib.suppress(MapSetError):  # what cannot be read is told of where it is painted
+            emulator.warn_of_unlike(
+                emulator.painter.read_inputs(maps, [0], tuple(slice(0, min(n, 128)) for n in shape))
+            )
     wrap = maps.geometry.periodic if periodic is None else periodic
     tiling = lay_tiles(card, shape, periodic=wrap, tile=tile)
     n = len(maps) * realisations

@@ -38,7 +38,7 @@ def from_arrays(
     fields : mapping of str to array, shape (n, *shape) or (n, *shape, channels)
         Floating-point; anything with ``shape`` and ``dtype`` that slices to numpy.
     parameters : mapping of str to array, shape (n_sim,), optional
-        None where not given: each map is then a simulation of its own.
+        None where not given: each map is then a simulation of its own, or of that which `simulation` says.
     box_size, box_size_units, cell_size, cell_size_units, periodic, kind, redshift, thickness
         As of :class:`higan.mapset.Geometry`.
     ndim : int, optional
@@ -81,13 +81,19 @@ def from_arrays(
     if len({len(values) for values in columns.values()}) > 1:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in columns.items())
         raise MapSetError(f"The parameters have different numbers of simulations ({lengths}). They need one number.")
-    table = np.stack(list(columns.values()), axis=1) if columns else np.zeros((n, 0))
+    belongs = np.arange(n) if simulation is None else np.asarray(simulation)
+    alone = int(belongs.max()) + 1 if belongs.size and belongs.dtype.kind in "iu" else n
+    table = np.stack(list(columns.values()), axis=1) if columns else np.zeros((alone, 0))
+    if simulation is not None and len(table) == n > alone:
+        raise MapSetError(
+            f"`parameters` have {n} entries, one a map, but `simulation` names {alone} simulations. Give one entry a "
+            "simulation, in the order of their numbers."
+        )
     if simulation is None:
         if len(table) != n:
             raise MapSetError(
                 f"There are {n} maps and {len(table)} simulations. Say with `simulation` which map belongs to which."
             )
-        simulation = np.arange(n)
     for what, given, there in (
         ("units", units, arrays),
         ("bounds", bounds, columns),
@@ -106,7 +112,7 @@ def from_arrays(
         {name: Field(values, (units or {}).get(name, ""), name) for name, values in arrays.items()},
         table,
         info,
-        simulation,
+        belongs,
         Geometry(
             kind=kind,
             ndim=len(next(iter(arrays.values())).shape) - 1 if ndim is None else ndim,

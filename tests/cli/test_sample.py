@@ -412,6 +412,11 @@ def test_bad_map_sets(name, checkpoint, tmp_path, capsys):
         (np.zeros((2, 16, 16), "f4"), ["--parameters", "BIAS=2,T_MAEN=3"], "gives BIAS, T_MAEN; tiny takes exactly"),
         (np.zeros((2, 16, 16), "f4"), ["--parameters", "BIAS=9,T_MEAN=15"], "BIAS = 9 is outside the range [1, 3]"),
         (np.zeros((2, 16, 16), "f4"), ["--parameters", "BIAS=two"], "cannot read 'BIAS=two'"),
+        (
+            np.zeros((2, 16, 16), "f4"),
+            ["--parameters", "BIAS=nan,T_MEAN=15"],
+            "--parameters: BIAS is nan. Give a finite",
+        ),
         (np.zeros((2, 16, 16), "i4"), ["--parameters", PARAMETERS], "of type int32"),
         (np.zeros(16, "f4"), ["--parameters", PARAMETERS], "shape (16,)"),
         (np.zeros((1, 2, 16, 16), "f4"), ["--parameters", PARAMETERS], "shape (2, 16, 16)"),

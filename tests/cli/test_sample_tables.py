@@ -224,7 +224,7 @@ def test_rows_are_checked_before_any_backend_is_imported(drawing, tmp_path):
         ("nowhere.fits", "nowhere.fits cannot be read as a table (No such file or directory)"),
         (
             "nowhere.dat",
-            "--parameters: cannot read 'nowhere.dat'; write NAME=VALUE,NAME=VALUE with each name once, or,",
+            "--parameters: cannot read 'nowhere.dat'; write NAME=VALUE,NAME=VALUE with each name once, or the",
         ),
         ("", "--parameters gives nothing; tiny takes exactly BIAS, T_MEAN"),
     ],
@@ -237,12 +237,33 @@ def test_no_table(parameters, message, drawing, tmp_path, capsys):
 def test_checkpoints_that_take_no_table(checkpoint, catalogue, tmp_path, capsys):
     assert sample(checkpoint, catalogue, tmp_path / "out.h5") == 2
     refused(capsys, tmp_path, "tiny paints on density: give such maps with --input.")
-    np.save(tmp_path / "density.npy", np.zeros((5, 16, 16), "f4"))
-    assert sample(checkpoint, catalogue, tmp_path / "out.h5", "--input", tmp_path / "density.npy") == 2
-    refused(capsys, tmp_path, "with each name once, or, without --input, the name of a table.")
     folder = tiny.save(tiny.card(inputs=(), parameters=[]), tmp_path / "free")
     assert sample(folder, catalogue, tmp_path / "out.h5") == 2
     refused(capsys, tmp_path, "tiny takes no parameters: leave out --parameters.")
+
+
+def test_a_table_beside_arrays(checkpoint, catalogue, tmp_path, capsys):
+    """A row a map, as `Emulator.sample` takes them."""
+    density = tiny.maps().read("density", np.arange(5))
+    np.save(tmp_path / "density.npy", density)
+    assert sample(checkpoint, catalogue, tmp_path / "out.h5", "--input", tmp_path / "density.npy") == 0
+    painted = MapSet.open(tmp_path / "out.h5")
+    named = dict(zip(("BIAS", "T_MEAN"), THETA.T, strict=True))
+    expected = higan.load(checkpoint).sample(density, named, seed=7)
+    np.testing.assert_allclose(painted.read("brightness_temp"), expected, rtol=1e-5, atol=1e-5)
+    np.save(tmp_path / "density.npy", density[:3])
+    (tmp_path / "out.h5").unlink()
+    assert sample(checkpoint, catalogue, tmp_path / "out.h5", "--input", tmp_path / "density.npy") == 2
+    refused(capsys, tmp_path, f"has 5 rows, but {tmp_path / 'density.npy'} holds 3 maps. Give a row a map.")
+
+
+def test_the_side_of_what_is_painted(drawing, catalogue, tmp_path, capsys):
+    assert sample(drawing, catalogue, tmp_path / "out.h5", "--side", 24) == 0
+    assert MapSet.open(tmp_path / "out.h5").shape == (24, 24)
+    (tmp_path / "out.h5").unlink()
+    np.save(tmp_path / "density.npy", np.zeros((5, 16, 16), "f4"))
+    assert sample(drawing, catalogue, tmp_path / "out.h5", "--input", tmp_path / "density.npy", "--side", 24) == 2
+    refused(capsys, tmp_path, "--side is of maps painted without --input. Leave it out.")
 
 
 def test_cubes_that_cannot_be(drawing, catalogue, tmp_path, capsys, monkeypatch):

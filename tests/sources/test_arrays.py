@@ -27,6 +27,8 @@ def test_arrays():
 def test_without_parameters():
     maps = from_arrays({"density": DENSITY}, box_size=16.0)
     assert maps.n_sim == 4 and maps.parameters.shape == (4, 0)
+    maps = from_arrays({"density": DENSITY}, simulation=[0, 0, 1, 1], box_size=16.0)
+    assert maps.n_sim == 2 and maps.parameters.shape == (2, 0)
 
 
 def test_channels():
@@ -41,6 +43,11 @@ def test_channels():
         ({"fields": {"density": np.zeros(4)}}, r"shape \(4,\)"),
         ({"parameters": {"SIGMA_8": [0.8, 0.9]}}, "4 maps and 2 simulations"),
         ({"parameters": {"a": [1.0] * 4, "b": [1.0] * 3}}, "a 4, b 3"),
+        (
+            {"parameters": {"SIGMA_8": [0.8, 0.8, 0.9, 0.9]}, "simulation": [0, 0, 1, 1]},
+            "`parameters` have 4 entries, one a map, but `simulation` names 2 simulations",
+        ),
+        ({"box_size": -2.0}, "'box_size' is -2, but it is a length above 0"),
         ({"units": {"HI": ""}}, "names 'HI'"),
         ({"bounds": {"SIGMA_8": (0, 1)}}, "names 'SIGMA_8'"),
         ({"fields": {"density": np.zeros((4, 8, 8), int)}}, "of type int64"),
