@@ -99,10 +99,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     path = arguments.output
     fits, array = is_fits(path), path.suffix.lower() == ".zarr"
-    if not (fits or path.suffix.lower() in (".h5", ".hdf5", ".zarr")):
-        raise ParameterError(f"--output {path} names no format that is written. Let it end in .h5, .zarr or .fits.")
     if not array:
         check_output(path, arguments.overwrite)
+    if not (fits or path.suffix.lower() in (".h5", ".hdf5", ".zarr")):
+        raise ParameterError(f"--output {path} names no format that is written. Let it end in .h5, .zarr or .fits.")
     for name in ("realisations", "batch_size", "tile", "side"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -290,9 +290,10 @@ def _of_array(path: Path, card: Card, array: Any, arguments: argparse.Namespace)
     from higan.errors import ParameterError
 
     table = _sets(card, arguments.parameters or "", arguments.allow_extrapolation)
-    if len(table) not in (1, len(array)):
+    n = array.shape[0]
+    if len(table) not in (1, n):
         raise ParameterError(
-            f"{arguments.parameters} has {len(table)} rows, but {path} holds {len(array)} maps. Give a row a map."
+            f"{arguments.parameters} has {len(table)} rows, but {path} holds {n} maps. Give a row a map."
         )
     return _map_set(card, card.inputs[0], array, table, path)
 

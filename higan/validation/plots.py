@@ -138,8 +138,8 @@ def example_maps(comparison: Comparison, path: str | os.PathLike[str]) -> str:
         figure = Figure(figsize=(1.75 * len(columns) + 1.3, 1.75 * len(labels) + 0.7), dpi=DPI)
         side = setting.cell_size * setting.shape[0]
         # A field without a unit is told by its name.
-        units = comparison.truth.get("input units", "") or str(comparison.truth.get("input", ""))
-        _map_grid(figure, columns, setting.units, units, setting.length_units, side, labels)
+        told = str(comparison.truth.get("input units", "") or comparison.truth.get("input", ""))
+        _map_grid(figure, columns, setting.units, told, setting.length_units, side, labels)
         save(figure, path)
     plane = ", a plane of each" if len(setting.shape) == 3 else ""
     return f"{setting.field} of a few maps{plane}: truth and models on one colour scale, first realisation."
