@@ -23,7 +23,7 @@ from higan.painting.lazy import is_lazy, paint_lazily
 from higan.painting.painter import Painter, receptive_radius
 from higan.painting.regions import batch_of, check_count, paint_maps
 
-FEWEST_CELLS = 1000  # whose mean and deviation tell a convention
+FEWEST_CELLS, MOST_CELLS = 1000, 2**20  # whose mean and deviation tell a convention
 
 
 class ExtrapolationWarning(UserWarning):
@@ -502,12 +502,14 @@ class Emulator:
     def warn_of_unlike(self, fields: np.ndarray) -> None:
         """An :class:`UnlikeTrainingWarning` for fields (…, n_inputs) in other units or conventions than the training's.
 
-        Scaled training cells have mean 0 and standard deviation 1. The mean of a small map may be some tenths off;
-        the number 1 added to an overdensity of unit variance, or a factor of ten, is not taken for that.
+        Scaled training cells have mean 0 and standard deviation 1; those of a small map may be some tenths off. Of
+        large maps a million cells are looked at.
         """
+        cells = fields.reshape(-1, fields.shape[-1])
+        cells = cells[:: len(cells) // MOST_CELLS * 2 + 1]  # no divisor of the sides, which are even
         for i, (item, scaling) in enumerate(zip(self.card.inputs, self.painter.inputs, strict=True)):
             with np.errstate(all="ignore"):
-                scaled = scaling.forward(fields[..., i].astype(np.float64))
+                scaled = scaling.forward(cells[:, i].astype(np.float64))
             mean, deviation = float(scaled.mean()), float(scaled.std())
             if scaled.size >= FEWEST_CELLS and not (abs(mean) <= 1 and 0.1 <= deviation <= 10):
                 warnings.warn(

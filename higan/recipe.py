@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 
 from higan.errors import RecipeError
 from higan.networks.config import DiscriminatorConfig, GeneratorConfig
-from higan.scaling import SCALINGS
+from higan.scaling import named
 
 
 class _Table(BaseModel):
@@ -32,9 +32,10 @@ class ScalingConfig(_Table):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
-        if name not in SCALINGS:
-            raise ValueError(f"there is no scaling {name!r}; choose one of {', '.join(SCALINGS)}")
-        return name
+        try:
+            return named(name).name
+        except RecipeError as error:
+            raise ValueError(str(error).rstrip(".")) from error
 
 
 class DrawnConfig(_Table):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +66,8 @@ class Monitor:
         counts = np.zeros_like(self._counts)
         examples: dict[int, np.ndarray] = {}
         offsets: dict[int, list[float]] = {}
-        batch = batch_of(self.maps.shape)
-        for start in range(0, len(self.rows), batch):
-            rows = self.rows[start : start + batch]
-            painted = paint_maps(
-                self.painter,
-                self.painter.read_inputs(self.maps, rows),
-                self.maps.parameters[self.maps.simulation[rows]],
-                seed=self.seed,
-                rows=rows,
-                periodic=self.maps.geometry.periodic,
-            )[..., 0]
+        for start, rows, outputs in painted_batches(self.painter, self.maps, self.rows, self.seed):
+            painted = outputs[..., 0]
             truth = self.maps.read(self.output, rows)
             k, P = power_spectrum(painted, self.maps.cell_size, self.maps.geometry.window)
             power.append(P)
@@ -136,6 +128,27 @@ class Monitor:
                 "again."
             ) from error
         return path
+
+
+def painted_batches(
+    painter: Painter, maps: MapSet, rows: np.ndarray, seed: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """One realisation of each of `rows`: where a batch starts, its rows and (batch, *shape, n_outputs)."""
+    size = batch_of(maps.shape)
+    for start in range(0, len(rows), size):
+        batch = rows[start : start + size]
+        yield (
+            start,
+            batch,
+            paint_maps(
+                painter,
+                painter.read_inputs(maps, batch),
+                maps.parameters[maps.simulation[batch]],
+                seed=seed,
+                rows=batch,
+                periodic=maps.geometry.periodic,
+            ),
+        )
 
 
 def spread(rows: np.ndarray, count: int) -> np.ndarray:

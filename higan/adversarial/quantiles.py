@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from higan.adversarial.monitor import Monitor, spread
+from higan.adversarial.monitor import Monitor, painted_batches, spread
 from higan.checkpoint import QuantileCard, save_checkpoint
 from higan.mapset import MapSet
 from higan.painting.painter import Painter, weights_of
-from higan.painting.regions import batch_of, paint_maps
 from higan.progress import progress
 from higan.quantile_mapping import QuantileMapping
 from higan.recipe import Recipe
@@ -36,22 +35,13 @@ def map_quantiles(checkpoint: Path, recipe: Recipe, maps: MapSet, rows: np.ndarr
     rows = spread(rows, recipe.training.quantile_maps)
     cells = int(np.prod(maps.shape))
     generated, true = (np.empty((len(painter.outputs), len(rows), cells), np.float32) for _ in range(2))
-    batch = batch_of(maps.shape)
     with progress(f"{recipe.name}: quantiles", len(rows)) as advance:
-        for start in range(0, len(rows), batch):
-            now, part = rows[start : start + batch], slice(start, start + batch)
-            painted = paint_maps(
-                painter,
-                painter.read_inputs(maps, now),
-                maps.parameters[maps.simulation[now]],
-                seed=recipe.seed,
-                rows=now,
-                periodic=maps.geometry.periodic,
-            )
+        for start, batch, painted in painted_batches(painter, maps, rows, recipe.seed):
+            part = slice(start, start + len(batch))
             for i, (item, scaling) in enumerate(zip(painter.card.outputs, painter.outputs, strict=True)):
-                generated[i, part] = scaling.forward(painted[..., i]).reshape(len(now), -1)
-                true[i, part] = scaling.forward(maps.read(item.field, now)).reshape(len(now), -1)
-            advance(len(now))
+                generated[i, part] = scaling.forward(painted[..., i]).reshape(len(batch), -1)
+                true[i, part] = scaling.forward(maps.read(item.field, batch)).reshape(len(batch), -1)
+            advance(len(batch))
     mappings = [QuantileMapping.fit(x.ravel(), y.ravel()) for x, y in zip(generated, true, strict=True)]
 
     painter.mappings, monitor.painter = list(mappings), painter

@@ -118,9 +118,9 @@ def run(arguments: argparse.Namespace) -> None:
     elif arguments.side is not None:
         raise ParameterError("--side is of maps painted without --input. Leave it out.")
     elif arguments.input.suffix in (".npy", ".npz"):
-        maps = _from_npy(arguments.input, card, arguments)
+        maps = _from_npy(arguments, card)
     elif arguments.input.suffix == ".zarr":
-        maps = _from_zarr(arguments.input, card, arguments)
+        maps = _from_zarr(arguments, card)
     elif is_fits(arguments.input):
         maps = _from_sky(arguments, card)
     elif arguments.parameters is not None:
@@ -264,12 +264,13 @@ def _sets(card: Card, parameters: str, allow_extrapolation: bool) -> np.ndarray:
     return np.stack(list(columns.values()), axis=1)
 
 
-def _from_npy(path: Path, card: Card, arguments: argparse.Namespace) -> MapSet:
+def _from_npy(arguments: argparse.Namespace, card: Card) -> MapSet:
     """Maps of a .npy file as a map set with the card's geometry: an array says neither its cell nor its unit."""
     import numpy as np
 
     from higan.errors import MapSetError
 
+    path = arguments.input
     if len(card.inputs) != 1:
         raise MapSetError(f"{card.name} takes {len(card.inputs)} fields: give them as a map set, not as one .npy file.")
     try:
@@ -282,10 +283,10 @@ def _from_npy(path: Path, card: Card, arguments: argparse.Namespace) -> MapSet:
         raise MapSetError(f"{path} holds a single number, but {card.name} takes maps of {card.ndim} dimensions.")
     if array.ndim == card.ndim:
         array = array[None]
-    return _of_array(path, card, array, arguments)
+    return _of_array(array, arguments, card)
 
 
-def _of_array(path: Path, card: Card, array: Any, arguments: argparse.Namespace) -> MapSet:
+def _of_array(array: Any, arguments: argparse.Namespace, card: Card) -> MapSet:
     """Maps of an array, with one set of parameters for all or one a map."""
     from higan.errors import ParameterError
 
@@ -293,9 +294,9 @@ def _of_array(path: Path, card: Card, array: Any, arguments: argparse.Namespace)
     n = array.shape[0]
     if len(table) not in (1, n):
         raise ParameterError(
-            f"{arguments.parameters} has {len(table)} rows, but {path} holds {n} maps. Give a row a map."
+            f"{arguments.parameters} has {len(table)} rows, but {arguments.input} holds {n} maps. Give a row a map."
         )
-    return _map_set(card, card.inputs[0], array, table, path)
+    return _map_set(card, card.inputs[0], array, table, arguments.input)
 
 
 def _from_sky(arguments: argparse.Namespace, card: Card) -> MapSet:
@@ -360,14 +361,14 @@ def _one_set(card: Card, parameters: dict[str, float]) -> np.ndarray:
     return np.array([[parameters[name] for name in known]])
 
 
-def _from_zarr(path: Path, card: Card, arguments: argparse.Namespace) -> MapSet:
+def _from_zarr(arguments: argparse.Namespace, card: Card) -> MapSet:
     """Maps of a zarr array as a map set with the card's geometry."""
     from higan.errors import MapSetError
     from higan.painting.zarr_array import open_maps
 
     if len(card.inputs) != 1:
         raise MapSetError(f"{card.name} takes {len(card.inputs)} fields: give them as a map set, not as a zarr array.")
-    return _of_array(path, card, open_maps(path, card.ndim), arguments)
+    return _of_array(open_maps(arguments.input, card.ndim), arguments, card)
 
 
 def _map_set(

@@ -84,16 +84,15 @@ def from_arrays(
     belongs = np.arange(n) if simulation is None else np.asarray(simulation)
     alone = int(belongs.max()) + 1 if belongs.size and belongs.dtype.kind in "iu" else n
     table = np.stack(list(columns.values()), axis=1) if columns else np.zeros((alone, 0))
-    if simulation is not None and len(table) == n > alone:
+    if simulation is None and len(table) != n:
+        raise MapSetError(
+            f"There are {n} maps and {len(table)} simulations. Say with `simulation` which map belongs to which."
+        )
+    if len(table) == n > alone:
         raise MapSetError(
             f"`parameters` have {n} entries, one a map, but `simulation` names {alone} simulations. Give one entry a "
             "simulation, in the order of their numbers."
         )
-    if simulation is None:
-        if len(table) != n:
-            raise MapSetError(
-                f"There are {n} maps and {len(table)} simulations. Say with `simulation` which map belongs to which."
-            )
     for what, given, there in (
         ("units", units, arrays),
         ("bounds", bounds, columns),
