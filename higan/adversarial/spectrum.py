@@ -50,7 +50,8 @@ def spectral_loss(
     Returns
     -------
     scalar tensor
-        Bins are those of :func:`higan.validation.power_spectrum.power_spectrum`. Sums are over a group because the
+        Bins are those of :func:`higan.validation.power_spectrum.power_spectrum`, and go on into the corners of the
+        cube of modes: texture lies there that no other loss sees. Sums are over a group because the
         power of one map scatters about what its condition implies, which the generator cannot know; a group should
         be of one simulation, for too much power at some parameters makes up for too little at others within it.
         Absolute values, because squares would outweigh every other loss while R is still far from 1.
@@ -239,7 +240,8 @@ def _power(maps: Any, window: str | None, group: int, by_axis: bool) -> Any:
     squares = ops.sum(ops.reshape(squares, (n // group, group, c, modes)), axis=1)
     if not by_axis:
         return _binned(squares, shape)
-    return ops.concatenate([_binned(squares * share, shape) for share in axis_shares(shape).astype(np.float32)])
+    shares = axis_shares(shape, corners=True).astype(np.float32)
+    return ops.concatenate([_binned(squares * share, shape) for share in shares])
 
 
 def _transform(maps: Any, window: str | None) -> tuple[Any, Any]:
@@ -279,8 +281,8 @@ def _binned(values: Any, shape: Sequence[int]) -> Any:
 
 @functools.lru_cache(maxsize=4)
 def _bins(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, int]:
-    """Weight (modes, 1) and bin (modes,) of every mode, and how many bins there are; the rest go to one bin more."""
-    weights = bin_weights(shape).tocoo()
+    """Weight (modes, 1) and bin (modes,) of every mode, and how many bins there are; the mean goes to one bin more."""
+    weights = bin_weights(shape, corners=True).tocoo()
     n_bins, n_modes = weights.shape
     bins, mode_weights = np.full(n_modes, n_bins, np.int32), np.zeros((n_modes, 1), np.float32)
     bins[weights.col], mode_weights[weights.col, 0] = weights.row, weights.data

@@ -85,7 +85,7 @@ class Step:
             state[f"{name}_m"] = [np.zeros_like(w) for w in arrays]
             state[f"{name}_v"] = [np.zeros_like(w) for w in arrays]
         if self.config.losses.mean_power_weight:
-            bins = 1 + bin_weights(self.config.shape).shape[0]
+            bins = 1 + bin_weights(self.config.shape, corners=True).shape[0]
             shape = (len(self.config.losses.spectral_fields), bins, len(self.config.outputs))
             state["mean_power"] = [np.zeros(shape, np.float32) for _ in ("generated", "true")]
         return self.backend.to_device(state)

@@ -70,7 +70,7 @@ def power_spectrum(
     (2, True)
     """
     maps = np.asarray(maps)
-    modes = _modes(maps.shape[1:], _cells(cell_size, maps.ndim - 1))
+    modes = _modes(maps.shape[1:], cell_size)
     P = np.empty((len(maps), len(modes.k)))
     for rows in _chunks(maps.shape):
         P[rows] = modes.average(np.abs(_transform(maps[rows], window)) ** 2)
@@ -158,7 +158,7 @@ def spectra(
     a, b = np.asarray(a), np.asarray(b)
     if a.shape != b.shape:
         raise ValueError(f"maps of shapes {a.shape} and {b.shape} cannot be paired: give as many of one shape")
-    modes = _modes(a.shape[1:], _cells(cell_size, a.ndim - 1))
+    modes = _modes(a.shape[1:], cell_size)
     P = np.empty((3, len(a), len(modes.k)))
     for rows in _chunks(a.shape):
         a_k, b_k = _transform(a[rows], window), _transform(b[rows], window)
@@ -213,11 +213,11 @@ def wavenumbers(shape: Sequence[int], cell_size: float | Sequence[float]) -> np.
     return np.sqrt(squared)
 
 
-def axis_shares(shape: Sequence[int], cell_size: float | Sequence[float] = 1.0) -> np.ndarray:
+def axis_shares(shape: Sequence[int], cell_size: float | Sequence[float] = 1.0, *, corners: bool = False) -> np.ndarray:
     """How much each mode of :func:`numpy.fft.rfftn` of a map of `shape` counts for the power along each axis.
 
     A mode counts for the axis that its wavevector lies nearest to, in equal parts where there are several. In each bin
-    of k the shares of an axis have the mean 1 (0 where no mode lies near it), so that
+    of k, those of :func:`bin_weights`, the shares of an axis have the mean 1 (0 where no mode lies near it), so that
     ``bin_weights(shape) @ (shares[axis] * power)`` is the mean power of its modes.
 
     Returns
@@ -230,7 +230,7 @@ def axis_shares(shape: Sequence[int], cell_size: float | Sequence[float] = 1.0) 
     >>> shares.shape, bool(np.allclose(bin_weights((8, 8)) @ shares.T, 1))
     ((2, 40), True)
     """
-    return _modes(tuple(shape), _cells(cell_size, len(shape))).shares
+    return _modes(shape, cell_size, corners).shares
 
 
 def axis_powers(maps: Any, cell_size: float | Sequence[float] = 1.0, window: str | None = None) -> np.ndarray:
@@ -256,7 +256,7 @@ def axis_powers(maps: Any, cell_size: float | Sequence[float] = 1.0, window: str
     ((2, 8), True, True)
     """
     maps = np.asarray(maps)
-    modes = _modes(maps.shape[1:], _cells(cell_size, maps.ndim - 1))
+    modes = _modes(maps.shape[1:], cell_size)
     P = np.empty((len(maps), len(modes.shares), len(modes.k)))
     for rows in _chunks(maps.shape):
         squares = np.abs(_transform(maps[rows], window)) ** 2
@@ -266,16 +266,23 @@ def axis_powers(maps: Any, cell_size: float | Sequence[float] = 1.0, window: str
     return P
 
 
-def bin_weights(shape: Sequence[int], cell_size: float | Sequence[float] = 1.0) -> scipy.sparse.sparray:
+def bin_weights(
+    shape: Sequence[int], cell_size: float | Sequence[float] = 1.0, *, corners: bool = False
+) -> scipy.sparse.sparray:
     """What averages the modes of :func:`numpy.fft.rfftn` of a map of `shape` over bins: a sparse (nk, modes) matrix.
+
+    Bins end at the Nyquist wavenumber; with `corners` they go on, as wide, to the corners of the cube of modes, where
+    a fifth of them lies in 2D and half in 3D.
 
     Examples
     --------
     >>> weights = bin_weights((8, 8))
     >>> weights.shape, bool(np.allclose(weights.sum(axis=1), 1))
     ((4, 40), True)
+    >>> bin_weights((8, 8), corners=True).shape
+    (6, 40)
     """
-    return _modes(tuple(shape), _cells(cell_size, len(shape))).weights
+    return _modes(shape, cell_size, corners).weights
 
 
 def bin_modes(shape: Sequence[int], cell_size: float | Sequence[float] = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -286,7 +293,7 @@ def bin_modes(shape: Sequence[int], cell_size: float | Sequence[float] = 1.0) ->
     >>> bin_modes((8, 8))[1]
     array([ 8., 12., 16., 10.])
     """
-    modes = _modes(tuple(shape), _cells(cell_size, len(shape)))
+    modes = _modes(shape, cell_size)
     return modes.k, modes.count
 
 
@@ -337,7 +344,7 @@ class PowerSpectrum(Statistic):
 
     def __init__(self, setting: Setting):
         super().__init__(setting)
-        modes = _modes(setting.shape, _cells(setting.cell_size, len(setting.shape)))
+        modes = _modes(setting.shape, setting.cell_size)
         self.k = modes.k
         self.small_scales = self.k > 0.5 * modes.nyquist
 
@@ -417,7 +424,7 @@ class LogPowerSpectrum(Summary):
 
     def __init__(self, setting: Setting):
         super().__init__(setting)
-        self.k = _modes(setting.shape, _cells(setting.cell_size, len(setting.shape))).k
+        self.k = _modes(setting.shape, setting.cell_size).k
 
     def summarise(self, maps: np.ndarray) -> np.ndarray:
         """Spectra a map."""
@@ -454,7 +461,7 @@ class LogPowerSpectrum(Summary):
 class _Modes:
     """Which modes of a real transform fall in which bin, and how often each one counts."""
 
-    def __init__(self, shape: tuple[int, ...], cells: tuple[float, ...]):
+    def __init__(self, shape: tuple[int, ...], cells: tuple[float, ...], corners: bool):
         self.shape, self.cells = shape, cells
         sides = np.multiply(shape, cells)
         fundamental, nyquist = 2 * np.pi / sides.max(), np.pi / max(cells)
@@ -466,9 +473,9 @@ class _Modes:
         if shape[-1] % 2 == 0:
             count[..., -1] = 1.0
         k, count = k.reshape(-1), count.reshape(-1)
-        bins = int(np.floor(nyquist / fundamental + 1e-9))
         index = np.floor(k / fundamental + 0.5 + 1e-9).astype(int) - 1
-        inside = np.flatnonzero((index >= 0) & (index < bins) & (k <= nyquist * (1 + 1e-9)))
+        bins = int(index.max()) + 1 if corners else int(np.floor(nyquist / fundamental + 1e-9))
+        inside = np.flatnonzero((index >= 0) & (index < bins) & (corners | (k <= nyquist * (1 + 1e-9))))
         weights = scipy.sparse.csr_array((count[inside], (index[inside], inside)), shape=(bins, k.size))
         self.count = np.bincount(index[inside], count[inside], bins)
         self.weights = scipy.sparse.diags_array(1 / self.count) @ weights
@@ -495,9 +502,11 @@ class _Modes:
         return (self.weights @ values.reshape(len(values), -1).T).T
 
 
-@functools.lru_cache(maxsize=4)
-def _modes(shape: tuple[int, ...], cells: tuple[float, ...]) -> _Modes:
-    return _Modes(shape, cells)
+def _modes(shape: Sequence[int], cell_size: float | Sequence[float], corners: bool = False) -> _Modes:
+    return _modes_of(tuple(shape), _cells(cell_size, len(shape)), corners)
+
+
+_modes_of = functools.lru_cache(maxsize=4)(_Modes)
 
 
 def _cells(cell_size: float | Sequence[float], ndim: int) -> tuple[float, ...]:

@@ -2,24 +2,43 @@ import numpy as np
 import pytest
 
 from higan.adversarial.spectrum import mode_score, spectral_crps, spectral_loss
-from higan.validation.power_spectrum import axis_shares, bin_weights, power_spectrum, taper
+from higan.validation.power_spectrum import axis_shares, bin_weights, power_spectrum, taper, tapered
 
 
 @pytest.mark.parametrize("window", [None, "hann"])
 @pytest.mark.parametrize("shape", [(32,), (16, 16), (12, 10), (8, 8, 8), (7, 9)])
-def test_spectral_loss_is_that_of_the_validation(shape, window):
-    """The bins and sums of R(k) as the validation defines it, with an offset a hundred times the scatter."""
+def test_spectral_loss(shape, window):
+    """R(k) as the validation defines it, and beyond it in the corners, of an offset a hundred times the scatter."""
     rng = np.random.default_rng(3)
     real, fake = (100 + rng.normal(size=(4, *shape, 2)) for _ in range(2))
     fake[..., 1] *= 3.0
-    expected = []
+    k = np.linalg.norm(np.meshgrid(*(np.fft.fftfreq(n) * max(shape) for n in shape), indexing="ij"), axis=0)
+    bins = np.floor(k + 0.5 + 1e-9).astype(int)
+    R = []
     for channel in range(2):
+        squares = [
+            np.abs(np.fft.fftn(tapered(maps[..., channel], window)[i])) ** 2 for maps in (fake, real) for i in range(4)
+        ]
+        sums = [np.bincount(bins.ravel(), sum(each).ravel())[1:] for each in (squares[:4], squares[4:])]
+        R.append(sums[0] / sums[1])
         P = [power_spectrum(maps[..., channel], 1.0, window)[1].sum(axis=0) for maps in (fake, real)]
-        expected.append(np.abs(P[0] / P[1] - 1).mean())
+        whole = len(P[0]) - 1  # the last bin of the validation ends at the Nyquist wavenumber
+        np.testing.assert_allclose((P[0] / P[1])[:whole], R[-1][:whole])
     fake, real = fake.astype("float32"), real.astype("float32")
     found = float(spectral_loss(fake, real, window))
-    assert found == pytest.approx(np.mean(expected), rel=1e-3)
+    assert found == pytest.approx(np.abs(np.array(R) - 1).mean(), rel=1e-3)
     assert float(spectral_loss(real, real, window)) == 0
+
+
+@pytest.mark.parametrize("loss", [spectral_loss, lambda x, y: spectral_crps(x, x, y), lambda x, y: mode_score(x, x, y)])
+def test_modes_beyond_the_nyquist_sphere(loss):
+    """A box without the modes in the corners, half of all, has the right P(k) up to the Nyquist wavenumber."""
+    real = np.random.default_rng(4).normal(size=(4, 12, 12, 12))
+    k = np.linalg.norm(np.meshgrid(*[12 * np.fft.fftfreq(12)] * 3, indexing="ij"), axis=0)
+    fake = np.fft.ifftn(np.fft.fftn(real, axes=(1, 2, 3)) * (k <= 6), axes=(1, 2, 3)).real
+    P = [power_spectrum(maps, 1.0)[1] for maps in (fake, real)]
+    np.testing.assert_allclose(P[0], P[1])
+    assert float(loss(*(maps[..., None].astype("float32") for maps in (fake, real)))) > 0.2
 
 
 @pytest.mark.parametrize("shape", [(12, 12), (8, 8, 8), (12, 10)])
@@ -28,10 +47,10 @@ def test_power_along_each_axis(shape):
     rng = np.random.default_rng(10)
     real = rng.normal(size=(200, *shape)).astype("float32")
     axes = tuple(range(1, len(shape) + 1))
-    shares = axis_shares(shape)
+    shares = axis_shares(shape, corners=True)
     modes = np.fft.rfftn(real, axes=axes)
     fake = np.fft.irfftn(modes * np.sqrt(shares[0].reshape(modes.shape[1:])), shape, axes=axes).astype("float32")
-    weights = bin_weights(shape)
+    weights = bin_weights(shape, corners=True)
     squares = [np.abs(np.fft.rfftn(maps, axes=axes)).reshape(len(maps), -1) ** 2 for maps in (fake, real)]
     sums = [np.concatenate([weights @ (share * square.sum(axis=0)) for share in shares]) for square in squares]
     expected = np.abs(sums[0] / sums[1] - 1)[sums[1] > 0].sum() / len(sums[1])
@@ -99,7 +118,7 @@ def test_mode_score_is_that_of_complex_modes(shape, window):
 
     transforms = [modes(maps) for maps in (first, second, real)]
     sums, (f1, f2, f) = zip(*transforms, strict=True)
-    bins = bin_weights(shape)
+    bins = bin_weights(shape, corners=True)
     root = np.sqrt(bins @ (abs(f) ** 2).mean(axis=0))
     expected = np.mean([score(*sums) / root[0], *(bins @ score(f1, f2, f) / root)])
     maps = (x[..., None].astype("float32") for x in (first, second, real))

@@ -8,7 +8,7 @@ from higan.adversarial.spectrum import mode_score
 from higan.adversarial.step import Step
 from higan.photometry import acs_kernel, observe
 from higan.scaling import Asinh, Linear
-from higan.validation.power_spectrum import power_spectrum
+from higan.validation.power_spectrum import bin_weights
 from tests import backends
 from tests.adversarial.test_objectives import FORMULAS
 from tests.backends import W, linear_batch, linear_step
@@ -16,6 +16,12 @@ from tests.backends import W, linear_batch, linear_step
 
 def numbers(values):
     return {name: float(backends.host(value)) for name, value in values.items()}
+
+
+def powers(maps):
+    """Mean power of the modes in each bin, those in the corners too; the transform is not normalised."""
+    squares = np.abs(np.fft.rfftn(maps, axes=range(1, maps.ndim))) ** 2
+    return squares.reshape(len(maps), -1) @ bin_weights(maps.shape[1:], corners=True).T
 
 
 def arrays(state):
@@ -95,7 +101,7 @@ def test_losses_are_those_of_the_networks(name, first_losses):
     expected = {"pixel", "generator", "discriminator"} | ({"gradient_penalty"} if name == "wgan-gp" else {"r1", "r2"})
     if name in backends.PENALISED:
         expected.add("spectral")
-        P = [power_spectrum(maps[..., 0], 1.0)[1].sum(axis=0) for maps in (*fakes, batch["maps"])]
+        P = [powers(maps[..., 0]).sum(axis=0) for maps in (*fakes, batch["maps"])]
         assert found["spectral"] == pytest.approx(np.abs(np.array(P[:2]) / P[2] - 1).mean(), rel=1e-4)
     assert set(found) == expected
 
@@ -208,13 +214,10 @@ def test_spectral_loss_is_taken_in_physical_space():
         state, losses = step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)
         gradients.append(backends.host(state["generator_m"][0]).item())
         assert ("spectral" in losses) == (weight > 0)
-    P = [power_spectrum(scaling.restore(x[..., 0]), 1.0)[1].sum(axis=0) for x in (2 * batch["fields"], batch["maps"])]
+    P = [powers(scaling.restore(x[..., 0])).sum(axis=0) for x in (2 * batch["fields"], batch["maps"])]
     assert numbers(losses)["spectral"] == pytest.approx(np.abs(P[0] / P[1] - 1).mean(), rel=1e-4)
     # By finite differences of the loss in the generator's only weight, 2; Adam keeps half of a gradient (β1).
-    power = [
-        power_spectrum(scaling.restore(g * batch["fields"][..., 0].astype(float)), 1.0)[1].sum(axis=0)
-        for g in (1.999, 2.001)
-    ]
+    power = [powers(scaling.restore(g * batch["fields"][..., 0].astype(float))).sum(axis=0) for g in (1.999, 2.001)]
     slope = np.diff([np.abs(p / P[1] - 1).mean() for p in power])[0] / 0.002
     assert gradients[1] - gradients[0] == pytest.approx(0.5 * slope, rel=1e-2)
     assert gradients[2] - gradients[0] == pytest.approx(3 * (gradients[1] - gradients[0]), rel=1e-3)
@@ -297,7 +300,7 @@ def test_spectral_loss_is_taken_in_groups():
     for group in (1, n):
         step = linear_step("none", spectral_weight=1.0, maps_per_simulation=group)
         found[group] = numbers(step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)[1])["spectral"]
-    fake, real = (power_spectrum(x[..., 0], 1.0)[1] for x in (2 * batch["fields"], batch["maps"]))
+    fake, real = (powers(x[..., 0]) for x in (2 * batch["fields"], batch["maps"]))
     assert found[n] == pytest.approx(np.abs(fake.sum(axis=0) / real.sum(axis=0) - 1).mean(), rel=1e-4)
     measure = np.maximum(real, 0.1 * real.mean(axis=0))
     assert found[1] == pytest.approx((np.abs(fake - real) / measure).mean(), rel=1e-4)
@@ -309,7 +312,7 @@ def test_spectral_crps_is_that_of_two_realisations():
     batch["noise"] = []
     step = linear_step("none", pixel="crps", spectral="crps", spectral_weight=1.0, maps_per_simulation=1)
     found = numbers(step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)[1])["spectral"]
-    fake, real = (power_spectrum(x[..., 0], 1.0)[1] for x in (2 * batch["fields"], batch["maps"]))
+    fake, real = (powers(x[..., 0]) for x in (2 * batch["fields"], batch["maps"]))
     mean = real.mean(axis=0)
     assert found == pytest.approx(np.abs(np.log((fake / mean + 0.1) / (real / mean + 0.1))).mean(), rel=1e-4)
 
@@ -360,8 +363,8 @@ def test_mean_power_is_held_by_running_means():
     step = linear_step("none", mean_power_weight=3.0, shape=(8, 8), spectral_fields=("physical", "scaled"))
     state, losses = step(step.initial_state(), first, 0, (0.0, 0.0), 0.9)
     generated, true = (backends.host(x) for x in state["mean_power"])
-    P = 64 * power_spectrum(first["maps"][..., 0], 1.0)[1].mean(axis=0)  # the transform is not normalised
-    assert generated.shape == (2, 5, 1)
+    P = powers(first["maps"][..., 0]).mean(axis=0)
+    assert generated.shape == (2, 7, 1)
     sums = first["maps"].sum(axis=(1, 2, 3))
     np.testing.assert_allclose(true[1, :, 0], [np.mean(sums**2), *P], rtol=1e-4)
     np.testing.assert_allclose(generated, 2 * true, rtol=1e-4)  # the square of the generator's 2 / sqrt(2)
@@ -372,7 +375,7 @@ def test_mean_power_is_held_by_running_means():
     # Counted as the sixteenth batch: one part in 16 of the true mean, 8 in 16 of the generated one.
     state, losses = step(state, second, 15, (0.0, 0.0), 0.9)
     generated, true = (backends.host(x) for x in state["mean_power"])
-    Q = 64 * power_spectrum(second["maps"][..., 0], 1.0)[1].mean(axis=0)
+    Q = powers(second["maps"][..., 0]).mean(axis=0)
     np.testing.assert_allclose(generated[1, 1:, 0], 0.5 * 2 * P + 0.5 * Q, rtol=1e-4)
     np.testing.assert_allclose(true[1, 1:, 0], 15 / 16 * P + 1 / 16 * Q, rtol=1e-4)
 
