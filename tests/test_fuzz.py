@@ -28,7 +28,6 @@ from higan.errors import HiganError
 from higan.recipe import load_recipe
 from higan.scaling import from_dict
 from higan.sources import open_source
-from higan.split import split
 from higan.validation.baselines import Baselines
 from tests import tiny
 from tests.fuzzed import look
@@ -334,9 +333,7 @@ def test_recipes(tmp_path):
             preparation.simulation_of(found.data.simulate)
         if isinstance(found.data.source, dict):
             open_source(found.data.source)
-        chosen = preparation.select_parameters(maps, found)
-        preparation.check_geometry(chosen, found)
-        parts = preparation.limit(split(chosen, found.data.fractions, found.seed), found.data.simulations)
+        chosen, parts = preparation.select(maps, found)
         with np.errstate(all="ignore"):
             card = preparation.new_card(found, chosen, parts)
             scaled = [(item.field, from_dict(item.scaling)) for item in card.outputs]

@@ -19,7 +19,7 @@ import os
 import time
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -28,15 +28,13 @@ from higan.adversarial.interruption import alone, sigterm
 from higan.adversarial.monitor import Monitor
 from higan.adversarial.preparation import (
     RECIPE,
-    check_geometry,
     flux_of,
     is_run,
-    limit,
     new_card,
     open_maps,
     radius_of,
     scaled_as,
-    select_parameters,
+    select,
     unit_flux,
 )
 from higan.adversarial.state import (
@@ -54,11 +52,7 @@ from higan.mapset import MapSet
 from higan.photometry import acs_kernel
 from higan.progress import progress
 from higan.recipe import Recipe, validate_recipe
-from higan.split import split
 from higan.tracking import JsonLines, TensorBoard, Trackers, Wandb
-
-if TYPE_CHECKING:
-    pass
 
 STATE, LOG = "state.h5", "log.jsonl"
 CROPPED = "hann"  # window of the spectral loss: a crop is not periodic
@@ -114,9 +108,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
     # The maps, their split by simulation, and scalings fitted on the training simulations alone.
     config = recipe.training
     workers.check_batch(config.batch_size, config.maps_per_simulation, config.accumulate)
-    maps = select_parameters(workers.after_first(lambda: open_maps(recipe)) if maps is None else maps, recipe)
-    check_geometry(maps, recipe)
-    parts = limit(split(maps, recipe.data.fractions, recipe.seed), recipe.data.simulations)
+    maps, parts = select(workers.after_first(lambda: open_maps(recipe)) if maps is None else maps, recipe)
     rows = maps.rows_of(parts.train)
     card = new_card(recipe, maps, parts)
     initial = None if recipe.training.initial is None else Path(recipe.training.initial)

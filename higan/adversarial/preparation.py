@@ -15,7 +15,7 @@ from higan.errors import MapSetError, RecipeError, TrainingError
 from higan.mapset import MapSet, Parameter
 from higan.photometry import PIXEL, UnitFlux, flux, of_pixels
 from higan.recipe import Recipe
-from higan.split import Split
+from higan.split import Split, split
 
 RECIPE = "recipe.json"  # of a run, in its folder
 
@@ -23,24 +23,30 @@ if TYPE_CHECKING:
     from higan.simulators.running import Simulator
 
 
+def to_simulate(recipe: Recipe) -> tuple[Path, dict[str, Any]] | None:
+    """The map set that is not there and how the recipe says it is simulated; None if there is nothing to simulate."""
+    source, how = recipe.data.source, recipe.data.simulate
+    return None if how is None or not isinstance(source, str) or Path(source).exists() else (Path(source), how)
+
+
 def open_maps(recipe: Recipe) -> MapSet:
     """The recipe's map set; simulated first where the recipe says how and the file is not there."""
     from higan.sources import open_source
 
-    source, how = recipe.data.source, recipe.data.simulate
-    if how is not None and isinstance(source, str) and not Path(source).exists():
+    missing = to_simulate(recipe)
+    if missing is not None:
         from higan.cuts import slabs
         from higan.simulators import simulate
 
+        target, how = missing
         simulator, thickness, options = simulation_of(how)
-        target = Path(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         boxes = target if thickness is None else target.with_name(f"{target.stem}-boxes{target.suffix}")
         if not boxes.exists():
             simulate(simulator, output=boxes, **options)
         if thickness is not None:
             slabs(MapSet.open(boxes), target, thickness)
-    return open_source(source)
+    return open_source(recipe.data.source)
 
 
 class _Simulate(BaseModel):
@@ -70,6 +76,15 @@ def simulation_of(table: dict[str, Any]) -> tuple[Simulator, int | None, dict[st
         raise RecipeError(f"[data.simulate] {name}: {detail['msg']}{received}. Mend it in the recipe.") from error
     arguments = asked.model_dump(include={"set", "simulations", "processes", "seed"}, exclude_unset=True)
     return made, asked.thickness_cells, arguments
+
+
+def select(maps: MapSet, recipe: Recipe) -> tuple[MapSet, Split]:
+    """`maps` with the parameters that the recipe asks for, and their split; an error if the two do not fit."""
+    maps = select_parameters(maps, recipe)
+    check_geometry(maps, recipe)
+    for name in recipe.data.inputs + recipe.data.outputs:
+        maps.field(name)
+    return maps, limit(split(maps, recipe.data.fractions, recipe.seed), recipe.data.simulations)
 
 
 def select_parameters(maps: MapSet, recipe: Recipe) -> MapSet:
@@ -272,9 +287,14 @@ def is_run(initial: Path) -> bool:
     return (initial / RECIPE).is_file()
 
 
+def find_initial(initial: Path) -> Path:
+    """The checkpoint of what `training.initial` names."""
+    return find_checkpoint(initial / "checkpoint" if is_run(initial) else initial)
+
+
 def scaled_as(card: Card, initial: Path) -> Card:
     """`card` with the scalings of the run whose networks it starts from: its weights are of fields scaled so."""
-    before = load_card(find_checkpoint(initial / "checkpoint" if is_run(initial) else initial))
+    before = load_card(find_initial(initial))
 
     def seen(card: Card) -> dict[str, Any]:
         names = {kind: [item.field for item in getattr(card, kind)] for kind in ("inputs", "outputs")}

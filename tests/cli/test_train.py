@@ -193,6 +193,22 @@ def test_dry_run_imports_no_backend(map_set, tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == ["tiny.toml"]
 
 
+def test_dry_run_checks_the_maps(map_set, tmp_path, capsys):
+    """What a training refuses before its first step; maps that it would simulate are not there to see."""
+    missing = tiny.recipe_toml(tmp_path / "missing.toml", tmp_path / "none.h5")
+    field = tiny.recipe_toml(tmp_path / "field.toml", map_set.path, data={"inputs": ["hi"]})
+    initial = tiny.recipe_toml(tmp_path / "initial.toml", map_set.path, training={"initial": "nowhere"})
+    for recipe, message in ((missing, "does not exist"), (field, "no field 'hi'"), (initial, "nowhere")):
+        assert main(["train", str(recipe), "--dry-run"]) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1, err
+    simulated = tiny.recipe_toml(
+        tmp_path / "simulated.toml", tmp_path / "none.h5", data={"simulate": {"simulator": "21cmfast"}}
+    )
+    assert main(["train", str(simulated), "--dry-run"]) == 0
+    assert "none.h5 would be simulated first" in capsys.readouterr().err
+
+
 def test_jax_trains_from_the_same_recipe(trained, tmp_path):
     """Without TensorFlow; the losses agree until rounding errors have grown."""
     pytest.importorskip("jax")
