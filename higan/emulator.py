@@ -102,8 +102,9 @@ class Emulator:
 
         Parameters
         ----------
-        fields : array, or mapping of field name to array
-            One map (*shape), or several (n, *shape), numpy's or dask's, in the units of `card.inputs`; any size. Left
+        fields : array, mapping of field name to array, or MapSet
+            One map (*shape), or several (n, *shape), numpy's or dask's, in the units of `card.inputs`; any size. A
+            map set's units, cells and redshift are compared with the card's, and it brings its parameters. Left
             out for a checkpoint without inputs, or one that draws its input itself (`card.drawn`): as many maps are
             drawn as `rows` or the longest of the parameters has entries, every realisation on an input of its own
             (:meth:`draw_density`).
@@ -157,6 +158,9 @@ class Emulator:
             if value is not None:
                 check_count(name, value)
         check_seed(seed)
+        if isinstance(fields, MapSet):
+            periodic = periodic and fields.geometry.periodic
+            fields, parameters = self._of_mapset(fields, parameters)
         drawn = fields is None and self.card.drawn is not None
         stacked, single = (
             self._fields(fields, shape)
@@ -548,6 +552,16 @@ class Emulator:
         counts = [np.size(values) for values in _named(parameters).values() if np.ndim(values)]
         counts += [] if rows is None else [np.size(rows)]
         return np.empty((max(counts, default=1), *shape, 0), dtype=np.float32), not counts
+
+    def _of_mapset(self, maps: MapSet, parameters: Mapping[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+        """Fields, None for a card without inputs, and parameters of a map set, map by map."""
+        if parameters is not None:
+            raise ParameterError(f"{maps.name} brings its own parameters: leave parameters out, or give arrays.")
+        self.check_mapset(maps)
+        values = maps.parameters[maps.simulation].T
+        known = [p.name for p in self.card.parameters]
+        named = {name: column for name, column in zip(maps.parameter_names, values, strict=True) if name in known}
+        return {item.field: maps.read(item.field) for item in self.card.inputs} or None, named
 
     def _fields(self, fields: Any, shape: Sequence[int] | None) -> tuple[Any, bool]:
         """Fields as (n, *shape, n_inputs), or a list of dask's as they are, and whether it was a single map."""

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 import warnings
@@ -96,6 +97,22 @@ def test_fields_by_name(emulator, density):
         two.sample(density, THETA, seed=1)
     with pytest.raises(MapSetError, match="fields differ in shape"):
         two.sample({"velocity": density[:2], "density": density}, THETA, seed=1)
+
+
+def test_a_map_set(emulator, map_set):
+    """As its fields and parameters, map by map; what is not of the card's kind is refused."""
+    density = map_set.read("density")
+    theta = dict(zip(map_set.parameter_names, map_set.parameters[map_set.simulation].T, strict=True))
+    expected = emulator.sample(density, theta, seed=1)
+    np.testing.assert_array_equal(emulator.sample(map_set, seed=1), expected)
+    with pytest.raises(ParameterError, match="brings its own parameters"):
+        emulator.sample(map_set, theta, seed=1)
+    with pytest.raises(MapSetError, match="cell size"):
+        emulator.sample(map_set.with_geometry(dataclasses.replace(map_set.geometry, box_size=99.0)), seed=1)
+    open_sides = map_set.with_geometry(dataclasses.replace(map_set.geometry, periodic=False))
+    np.testing.assert_array_equal(
+        emulator.sample(open_sides, seed=1), emulator.sample(density, theta, seed=1, periodic=False)
+    )
 
 
 def _nan(density):
