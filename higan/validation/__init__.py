@@ -1,7 +1,7 @@
 """How far generated maps are from the true ones, statistic by statistic, with errors.
 
     statistic.py       what a statistic is, and the registry; one file a family of them:
-    power_spectrum.py  P(k), R(k), R_s(k), T(k), r(k), and P(k) of the logarithm
+    power_spectrum.py  P(k), R(k), R_s(k), T(k), r(k), P(k) of the logarithm, and power beyond the Nyquist wavenumber
     angular_power.py   C_l, R_l and r_l of maps of the sky
     realisations.py    r_mean(k) and the spread among realisations
     calibration.py     spread scale by scale, ranks and coverage of the truth among realisations

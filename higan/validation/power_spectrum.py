@@ -30,7 +30,7 @@ CHUNK_CELLS = 1 << 21  # 16 MB of float64 at a time: cache-friendly, and memory 
 
 
 def power_spectrum(
-    maps: Any, cell_size: float | Sequence[float], window: str | None = None
+    maps: Any, cell_size: float | Sequence[float], window: str | None = None, *, corners: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Power spectrum P(k) of each of a batch of maps of 1, 2 or 3 dimensions.
 
@@ -44,6 +44,8 @@ def power_spectrum(
         A window of :func:`scipy.signal.get_window` ("hann") for maps that are not periodic. It multiplies the map,
         less its windowed mean, along each axis; P is divided by the mean squared window, so that its level is unbiased
         where P(k) varies little over the window's width (two bins for "hann"); the first bin loses power to the mean.
+    corners : bool
+        Go on beyond the Nyquist wavenumber, as :func:`bin_weights` does.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def power_spectrum(
     (2, True)
     """
     maps = np.asarray(maps)
-    modes = _modes(maps.shape[1:], cell_size)
+    modes = _modes(maps.shape[1:], cell_size, corners)
     P = np.empty((len(maps), len(modes.k)))
     for rows in _chunks(maps.shape):
         P[rows] = modes.average(np.abs(_transform(maps[rows], window)) ** 2)
@@ -285,7 +287,9 @@ def bin_weights(
     return _modes(shape, cell_size, corners).weights
 
 
-def bin_modes(shape: Sequence[int], cell_size: float | Sequence[float] = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def bin_modes(
+    shape: Sequence[int], cell_size: float | Sequence[float] = 1.0, *, corners: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean wavenumber and number of the modes of each bin, k and -k counted as two: two arrays (nk,).
 
     Examples
@@ -293,7 +297,7 @@ def bin_modes(shape: Sequence[int], cell_size: float | Sequence[float] = 1.0) ->
     >>> bin_modes((8, 8))[1]
     array([ 8., 12., 16., 10.])
     """
-    modes = _modes(shape, cell_size)
+    modes = _modes(shape, cell_size, corners)
     return modes.k, modes.count
 
 
@@ -456,6 +460,53 @@ class LogPowerSpectrum(Summary):
         k, P = f"k [1/{comparison.setting.length_units}]", "P(k) of the logarithm"
         plots.beside_truth(comparison, path, [plots.Panel("k_log", "P_log", k, P, x_scale="log", y_scale="log")])
         return "Power spectrum of the logarithm of the field, and its ratio to the truth less 1."
+
+
+@statistic("corner_power")
+class CornerPower(Summary):
+    """Power beyond the Nyquist wavenumber, in the corners of the cube of modes: a fifth of all in 2D, half in 3D.
+
+    P(k) ends before them, and networks may leave them nearly empty. Of the decimal logarithm of fields that span
+    decades.
+    """
+
+    order = 6
+    numbers = {
+        "R_corners_minus_1": Number(
+            "R-1 beyond Nyquist",
+            "How far power is off in the corners of the cube of modes, where P(k) does not reach; of the logarithm "
+            "where the field spans decades.",
+            "%",
+            missing="no mode of the true maps has power there",
+        ),
+    }
+    curves = {
+        "k_corners": "mean wavenumber of each bin beyond the Nyquist wavenumber",
+        "P_corners_truth": "mean power there of the true maps",
+        "P_corners": "mean power there of the generated maps",
+    }
+
+    def __init__(self, setting: Setting):
+        super().__init__(setting)
+        self.within = len(_modes(setting.shape, setting.cell_size).k)
+        k, count = bin_modes(setting.shape, setting.cell_size, corners=True)
+        self.k, self.count = k[self.within :], count[self.within :]
+
+    def summarise(self, maps: np.ndarray) -> np.ndarray:
+        """Spectra a map."""
+        setting = self.setting
+        maps = logarithm(maps, setting.edges[0]) if setting.logarithmic else maps
+        return power_spectrum(maps, setting.cell_size, setting.window, corners=True)[1][:, self.within :]
+
+    def evaluate(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """See the class."""
+        P_truth, P = self.means(sums)
+        return {
+            "R_corners_minus_1": float(ratio(self.count @ P, self.count @ P_truth)) - 1,
+            "k_corners": self.k,
+            "P_corners_truth": P_truth,
+            "P_corners": P,
+        }
 
 
 class _Modes:

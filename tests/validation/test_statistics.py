@@ -6,7 +6,7 @@ import pytest
 from higan.validation.bootstrap import bootstrap
 from higan.validation.mean import Mean
 from higan.validation.one_point import OnePoint, default_edges, distances
-from higan.validation.power_spectrum import LogPowerSpectrum
+from higan.validation.power_spectrum import CornerPower, LogPowerSpectrum, power_spectrum
 from higan.validation.realisations import Realisations
 from higan.validation.statistic import Setting, average, ratio, statistics
 from tests.validation.fields import CELL
@@ -168,3 +168,32 @@ def test_power_spectrum_of_the_logarithm():
     empty = np.where(truth < 2e4, 0, truth)
     assert np.isfinite(evaluate(LogPowerSpectrum, truth, empty[:, None], setting)["R_log"]).all()
     assert np.isnan(evaluate(LogPowerSpectrum, truth, truth[:, None])["mean_abs_R_minus_1_log"])
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (12, 12, 12)])
+def test_power_in_the_corners_of_the_cube_of_modes(shape):
+    """White noise without half the amplitude of what lies beyond the Nyquist sphere, whose P(k) is none the worse."""
+    axes = tuple(range(1, len(shape) + 1))
+    truth = np.random.default_rng(9).normal(size=(4, *shape))
+    k = np.linalg.norm(np.meshgrid(*(n * np.fft.fftfreq(n) for n in shape), indexing="ij"), axis=0)
+    beyond = k >= shape[0] // 2 + 0.5
+    halved = np.fft.ifftn(np.fft.fftn(truth, axes=axes) * np.where(beyond, 0.5, 1.0), axes=axes).real
+    setting = Setting(shape, CELL)
+    values = evaluate(CornerPower, truth, halved[:, None], setting)
+    assert values["R_corners_minus_1"] == pytest.approx(-0.75, abs=1e-5)
+    np.testing.assert_allclose(values["P_corners"], 0.25 * values["P_corners_truth"], rtol=1e-4)
+    within = [power_spectrum(maps, CELL)[1] for maps in (truth, halved)]
+    np.testing.assert_allclose(*within)
+    k, P = power_spectrum(truth, CELL, corners=True)
+    np.testing.assert_allclose(values["P_corners_truth"], P.mean(axis=0)[within[0].shape[1] :], rtol=1e-4)
+    np.testing.assert_array_equal(values["k_corners"], k[within[0].shape[1] :])
+    # Of the logarithm where the field spans decades.
+    setting = Setting(shape, CELL, edges=default_edges(1e-3, 1e3, 1.0, ""), logarithmic=True)
+    found = evaluate(CornerPower, 10**truth, (10**halved)[:, None], setting)["R_corners_minus_1"]
+    assert found == pytest.approx(-0.75, abs=0.02)
+
+
+def test_maps_without_corners():
+    """In one dimension the Nyquist wavenumber is the largest there is."""
+    truth = np.random.default_rng(10).normal(size=(2, 32))
+    assert np.isnan(evaluate(CornerPower, truth, truth[:, None], Setting((32,), CELL))["R_corners_minus_1"])
