@@ -241,7 +241,8 @@ class TrainingConfig(_Table):
         The folder of another run, whose networks (and scalings) this training starts from: crops first, then whole
         boxes; many cheap simulations first, then a few dear ones. Or a checkpoint, a folder or the name of a shipped
         one, of the same fields, units and parameters with the same ranges: its generator is trained on, beside a
-        discriminator that starts anew, and may be given `interpolated`, `tracing` or `gated`.
+        discriminator that starts anew. Either way the generator may be given `interpolated`, `tracing`, `gated` or
+        `cellwise`.
     batch_size : int
     maps_per_simulation : int
         Maps of each simulation in a batch.

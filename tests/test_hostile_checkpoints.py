@@ -237,7 +237,7 @@ def test_weights_are_counted_without_building(n_inputs, centred):
         (2, 3, {"latent": 5, "widths": [3, 5, 7], "profiles": 2 if centred else 0}),
         (3, 0, {"latent": 2, "bottom_blocks": 3, "widths": [3]}),
         (2, 1, {"isotropic": not centred, "widths": [3, 5]}),
-        (2, 1, {"tracing": True, "interpolated": True, "gated": True}),
+        (2, 1, {"tracing": True, "interpolated": True, "gated": True, "cellwise": True}),
     ):
         config = GeneratorConfig(**{**tiny.NETWORK, "centred": centred, **changes})
         shape = {"ndim": ndim, "n_inputs": n_inputs, "n_outputs": 2, "n_parameters": n_parameters}

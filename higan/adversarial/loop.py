@@ -29,7 +29,6 @@ from higan.adversarial.monitor import Monitor
 from higan.adversarial.preparation import (
     RECIPE,
     flux_of,
-    is_run,
     new_card,
     open_maps,
     radius_of,
@@ -39,14 +38,14 @@ from higan.adversarial.preparation import (
 )
 from higan.adversarial.state import (
     KEPT,
+    STATE,
     check_finite,
-    checkpoint_weights,
     initial_weights,
     load_state,
     save_state,
 )
 from higan.adversarial.workers import Workers
-from higan.checkpoint import find_checkpoint, save_checkpoint
+from higan.checkpoint import save_checkpoint
 from higan.errors import OutputError, RecipeError, StoppedError, TrainingError
 from higan.mapset import MapSet
 from higan.photometry import acs_kernel
@@ -54,7 +53,7 @@ from higan.progress import progress
 from higan.recipe import Recipe, validate_recipe
 from higan.tracking import JsonLines, TensorBoard, Trackers, Wandb
 
-STATE, LOG = "state.h5", "log.jsonl"
+LOG = "log.jsonl"
 CROPPED = "hann"  # window of the spectral loss: a crop is not periodic
 SHOWN = 32  # maps of a batch in a message
 REFRESH = 2.0  # seconds between looks at the losses for the progress line; each waits for the step to end
@@ -181,10 +180,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
     if workers.first and resume and (run / STATE).exists():
         state, first, best, hours = load_state(run / STATE, state, step_function.backend)
     elif workers.first and initial is not None:
-        if is_run(initial):
-            state = initial_weights(initial / STATE, state, step_function.backend)
-        else:
-            state = checkpoint_weights(find_checkpoint(initial), generator, state, step_function.backend)
+        state = initial_weights(initial, card, generator, state, step_function.backend)
     size = recipe.training.batch_size
     last = math.ceil(recipe.training.maps / size)
     tick = max(1, recipe.training.tick_maps // size)

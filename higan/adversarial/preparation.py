@@ -278,8 +278,8 @@ def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
     return DrawnCard(field=drawn.field, coarse=drawn.coarse, **found)
 
 
-# What a network may be given that was trained without: interpolation has no weights, slopes and gates start at zero.
-ADDED = ("interpolated", "tracing", "gated")
+# What a network may be given that was trained without: interpolation has no weights, the others start without effect.
+ADDED = ("interpolated", "tracing", "gated", "cellwise")
 
 
 def is_run(initial: Path) -> bool:
@@ -309,9 +309,8 @@ def scaled_as(card: Card, initial: Path) -> Card:
         }
 
     now, then = seen(card), seen(before)
-    if not is_run(initial):
-        added = {name: True for name in ADDED if getattr(card.network, name)}
-        then["network"] = before.network.model_copy(update=added)
+    added = {name: True for name in ADDED if getattr(card.network, name)}
+    then["network"] = before.network.model_copy(update=added)
     for what, value in now.items():
         if value != then[what]:
             both = "" if what == "network" else f" ({_listed(then[what])} there, {_listed(value)} here)"

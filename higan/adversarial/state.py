@@ -9,9 +9,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from higan.checkpoint import replace_hdf5
+from higan.adversarial.preparation import find_initial, is_run
+from higan.checkpoint import Card, load_card, replace_hdf5
 from higan.errors import OutputError, TrainingError
 
+STATE = "state.h5"  # of a run, in its folder
 KEPT = "The last good state and checkpoint are kept: lower the learning rate or raise the penalties, and train anew."
 
 
@@ -40,12 +42,25 @@ def load_state(path: Path, like: Any, backend: Any) -> tuple[Any, int, float, fl
     return backend.to_device(state), *scalars
 
 
-def initial_weights(path: Path, state: Any, backend: Any) -> Any:
-    """`state` with the networks of another run's; the discriminator starts anew where that run had none."""
+def initial_weights(initial: Path, card: Card, generator: Any, state: Any, backend: Any) -> Any:
+    """`state` with the networks of a run, or with the generator of a checkpoint.
+
+    A discriminator that is not there starts anew. A generator that has more than the one before is given that of the
+    checkpoint, of averaged weights.
+    """
+    folder, names = find_initial(initial), ["discriminator"]
+    if is_run(initial) and load_card(folder).network == card.network:
+        names.append("generator")
+    else:
+        state = _checkpoint_weights(folder, generator, state, backend)
+    return _run_weights(initial / STATE, names, state, backend) if is_run(initial) else state
+
+
+def _run_weights(path: Path, names: list[str], state: Any, backend: Any) -> Any:
     new = backend.to_host(state)
     try:
         with h5py.File(path, "r") as file:
-            for name in ("generator", "discriminator"):
+            for name in names:
                 if name in file and name in new:
                     new[name] = [file[f"{name}/{i:04d}"][()] for i in range(len(new[name]))]
     except (OSError, KeyError) as error:
@@ -59,22 +74,22 @@ def initial_weights(path: Path, state: Any, backend: Any) -> Any:
     return backend.to_device({**new, "average": new["generator"]})
 
 
-def checkpoint_weights(folder: Path, generator: Any, state: Any, backend: Any) -> Any:
-    """`state` with the generator of a checkpoint; the discriminator, which is not part of one, starts anew.
+def _checkpoint_weights(folder: Path, generator: Any, state: Any, backend: Any) -> Any:
+    """`state` with the generator of a checkpoint.
 
-    What the checkpoint's network lacks, slopes or gates, starts at zero, without effect.
+    What the checkpoint's network lacks, slopes, gates or what is drawn cell by cell, starts without effect.
     """
     from higan.painting.painter import Painter, weight_names, weights_of
 
     before = Painter.load(folder).model
     weights = weights_of(before, before.get_weights())
     new = backend.to_host(state)
-    new["generator"] = []
-    for name, variable in zip(weight_names(generator), generator.variables, strict=True):
-        values = np.zeros(variable.shape, np.float32)
+    for i, name in enumerate(weight_names(generator)):
         if name in weights:
+            # One that the head has for slopes alone is 0.
+            values = np.zeros_like(new["generator"][i])
             values[..., : weights[name].shape[-1]] = weights[name]
-        new["generator"].append(values)
+            new["generator"][i] = values
     return backend.to_device({**new, "average": new["generator"]})
 
 

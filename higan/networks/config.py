@@ -50,6 +50,10 @@ class GeneratorConfig(BaseModel):
     gated : bool
         The strength of the noise is a function of the features of the place it enters at: large where much is left
         open, next to none where the input says what comes out.
+    cellwise : bool
+        The output has a part that is drawn cell by cell: a function of the noise of a cell and of the features there,
+        which no convolution follows. What of a field is independent from cell to cell, as the shot noise of haloes is,
+        has power up to the corners of the cube of modes, which kernels of three cells hardly give.
     embedding : int
         Width of the embedding of the parameters.
     """
@@ -68,6 +72,7 @@ class GeneratorConfig(BaseModel):
     interpolated: bool = False
     tracing: bool = False
     gated: bool = False
+    cellwise: bool = False
     embedding: int = Field(default=64, ge=1, le=4096)
 
     @model_validator(mode="after")
@@ -77,8 +82,11 @@ class GeneratorConfig(BaseModel):
                 "profiles lie about the middle of a map and turn with its latent vector: they need centred = true and "
                 "latent above 2"
             )
-        if self.gated and not self.noise_channels:
-            raise ValueError("gated is of noise, of which there is none: give noise_channels, or leave gated out")
+        for name in ("gated", "cellwise"):
+            if getattr(self, name) and not self.noise_channels:
+                raise ValueError(
+                    f"{name} is of noise, of which there is none: give noise_channels, or leave {name} out"
+                )
         if self.isotropic and self.centred:
             raise ValueError("centred maps tell directions apart by coordinates: leave isotropic or centred out")
         return self
@@ -120,7 +128,11 @@ class GeneratorConfig(BaseModel):
         for width, wider in pairwise(self.widths):
             joined = 2 * width if n_inputs else width + centre
             count += convolution(wider, width, 1) + convolution(joined, width) + block(width, self.noise_channels)
-        return count + convolution(self.widths[0], n_outputs * (1 + (n_inputs if self.tracing else 0)))
+        first = self.widths[0]
+        if self.cellwise:
+            hidden = 2 * convolution(first, first, 1) + convolution(self.noise_channels, first, 1)
+            count += hidden + convolution(first, n_outputs, 1)
+        return count + convolution(first, n_outputs * (1 + (n_inputs if self.tracing else 0)))
 
     @property
     def random(self) -> bool:

@@ -139,6 +139,7 @@ def build_generator(
             x = PixelNorm(name=f"merge{level}_norm", dtype=dtype)(x)
         x = _block(x, width, f"up{level}", embedding, noise[level], gated=config.gated, **options)
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)
+    drawn = _cellwise(x, noise[0], config.widths[0], n_outputs, **options) if config.cellwise else None
     tracing = n_inputs if config.tracing else 0
     x = convolution(x, n_outputs * (1 + tracing), "head", gain=0.3, **options)
     x = ops.cast(x, "float32")
@@ -147,6 +148,8 @@ def build_generator(
         x, slopes = ops.split(x, [n_outputs], axis=-1)
         traced = [ops.sum(s * inputs[0], axis=-1, keepdims=True) for s in ops.split(slopes, n_outputs, axis=-1)]
         x = keras.layers.Add(name="head_traced", dtype="float32")([x, ops.concatenate(traced, axis=-1)])
+    if drawn is not None:
+        x = keras.layers.Add(name="head_drawn", dtype="float32")([x, ops.cast(drawn, "float32")])
     if config.profiles:
         # What is smooth from the middle to the edge is drawn straight away; the convolutions add what is not.
         light = dense(2 * config.profiles * n_outputs, "light")
@@ -174,10 +177,20 @@ def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, *, gated: 
         if embedding is not None:
             injected = Modulation(width, seed, name=f"{name}_noise_film", dtype=dtype)([injected, embedding])
         if gated:
-            # As without a gate where it is half open.
-            gate = convolution(h, width, f"{name}_noise_gate", kernel=1, gain=0.5, **options)
+            # As without a gate where it is half open, as all are at first.
+            gate = convolution(h, width, f"{name}_noise_gate", kernel=1, gain=0.0, **options)
             injected = 2.0 * ops.sigmoid(gate) * injected
         h = keras.layers.Add(name=f"{name}_noisy", dtype=dtype)([h, injected])
     h = activation(h, f"{name}_actb", dtype)
     h = convolution(h, width, f"{name}_convb", gain=0.5, **options)
     return keras.layers.Add(name=f"{name}_add", dtype=dtype)([x, h])
+
+
+def _cellwise(x: Any, noise: Any, width: int, n_outputs: int, **options: Any) -> Any:
+    """What is drawn cell by cell from its noise and the features there: nothing at first."""
+    dtype = options["dtype"]
+    h = convolution(x, width, "cell_features", kernel=1, gain=1.0, **options)
+    injected = convolution(noise, width, "cell_noise", kernel=1, gain=1.0, **options)
+    h = activation(keras.layers.Add(name="cell_noisy", dtype=dtype)([h, injected]), "cell_acta", dtype)
+    h = activation(convolution(h, width, "cell_mixed", kernel=1, **options), "cell_actb", dtype)
+    return convolution(h, n_outputs, "cell", kernel=1, gain=0.0, **options)

@@ -200,7 +200,9 @@ def compare_models(
     if sky:
         notes["baselines"] = "none: they are fitted on flat maps"
     elif fitted is None:
-        notes["baselines"] = "none: the checkpoint brings none and the truth has no training simulations"
+        given = all(isinstance(model, MapSet) for model in models.values())
+        brings = "generated maps bring" if given else "the checkpoint brings"
+        notes["baselines"] = f"none: {brings} none and the truth has no training simulations; --baselines names some"
     else:
         for name in fitted.names:
             entries[name.replace("_", " ")] = from_baseline(fitted, name, truth, seed=seed)

@@ -102,7 +102,7 @@ def test_no_baselines_are_told(tmp_path, map_set, generated, no_figures):
     truth = tiny.maps(extra={}).save(tmp_path / "truth.h5")
     assert main(["validate", str(generated), str(truth), "--output", str(tmp_path / "report")]) == 0
     assert list(metrics(tmp_path / "report")["models"]) == ["painted"]
-    assert "brings none" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "generated maps bring none" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
 
 
 def test_compare(tmp_path, capsys, map_set, checkpoint, generated):

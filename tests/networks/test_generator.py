@@ -54,7 +54,7 @@ def test_bfloat16_weights_and_output_are_float32():
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
-@pytest.mark.parametrize("network", [{}, {"interpolated": True, "tracing": True, "gated": True}])
+@pytest.mark.parametrize("network", [{}, {"interpolated": True, "tracing": True, "gated": True, "cellwise": True}])
 def test_rolling_by_the_stride_rolls_the_output(ndim, network):
     config, model = build(ndim, widths=[4, 6, 8], **network)
     shape = [8, 12, 4][:ndim]
@@ -117,6 +117,22 @@ def test_a_gate_keeps_noise_out_where_the_features_say_so():
     np.testing.assert_allclose(call(model, values), call(model, silent), atol=1e-6)
 
 
+def test_what_is_drawn_cell_by_cell():
+    """Nothing at first; then a function of the noise of a cell, which no convolution spreads."""
+    config, model = build(2, cellwise=True)
+    plain = build(2)[1]
+    values = arguments(config, (8, 8))
+    np.testing.assert_array_equal(call(model, values), call(plain, values))
+    model.get_layer("up0_noise").weights[0].assign(np.zeros((1, 1, 2, 4), "float32"))  # no other way in at this level
+    model.get_layer("cell").weights[0].assign(np.ones((1, 1, 4, 1), "float32"))
+    changed = [x.copy() for x in values]
+    changed[2][:, 3, 5] += 1.0
+    change = np.abs(call(model, changed) - call(model, values))[..., 0]
+    assert (change[:, 3, 5] > 1e-3).all()
+    change[:, 3, 5] = 0.0
+    assert change.max() < 1e-6
+
+
 def test_rolling_by_less_than_the_stride_does_not():
     config, model = build()
     values = arguments(config, (8, 8))
@@ -131,7 +147,7 @@ def test_rolling_by_less_than_the_stride_does_not():
         {},
         {"widths": [4, 4, 4], "bottom_blocks": 2},
         {"widths": [4] * 4},
-        {"widths": [4] * 4, "interpolated": True, "tracing": True, "gated": True},
+        {"widths": [4] * 4, "interpolated": True, "tracing": True, "gated": True, "cellwise": True},
     ],
 )
 def test_receptive_radius(network):
