@@ -278,7 +278,8 @@ def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
     return DrawnCard(field=drawn.field, coarse=drawn.coarse, **found)
 
 
-# What a network may be given that was trained without: interpolation has no weights, the others start without effect.
+# What a network may be given that was trained without: interpolation has no weights, slopes and gates start at zero,
+# and what is drawn cell by cell starts small.
 ADDED = ("interpolated", "tracing", "gated", "cellwise")
 
 

@@ -77,7 +77,7 @@ def _run_weights(path: Path, names: list[str], state: Any, backend: Any) -> Any:
 def _checkpoint_weights(folder: Path, generator: Any, state: Any, backend: Any) -> Any:
     """`state` with the generator of a checkpoint.
 
-    What the checkpoint's network lacks, slopes, gates or what is drawn cell by cell, starts without effect.
+    What its network lacks starts as in a new one: slopes and gates without effect.
     """
     from higan.painting.painter import Painter, weight_names, weights_of
 

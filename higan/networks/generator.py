@@ -187,10 +187,13 @@ def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, *, gated: 
 
 
 def _cellwise(x: Any, noise: Any, width: int, n_outputs: int, **options: Any) -> Any:
-    """What is drawn cell by cell from its noise and the features there: nothing at first."""
+    """What is drawn cell by cell from its noise and the features there.
+
+    It does not start at zero: power is a square, and next to none has next to no gradient.
+    """
     dtype = options["dtype"]
     h = convolution(x, width, "cell_features", kernel=1, gain=1.0, **options)
     injected = convolution(noise, width, "cell_noise", kernel=1, gain=1.0, **options)
     h = activation(keras.layers.Add(name="cell_noisy", dtype=dtype)([h, injected]), "cell_acta", dtype)
     h = activation(convolution(h, width, "cell_mixed", kernel=1, **options), "cell_actb", dtype)
-    return convolution(h, n_outputs, "cell", kernel=1, gain=0.0, **options)
+    return convolution(h, n_outputs, "cell", kernel=1, gain=0.3, **options)
