@@ -14,7 +14,7 @@ from higan.adversarial.half_light import half_light_error
 from higan.adversarial.objectives import crps
 from higan.adversarial.octaves import block_means, octave_crps
 from higan.adversarial.one_point import one_point_crps, tail_crps
-from higan.adversarial.spectrum import mean_power, mode_score, quotient, spectral_crps, spectral_loss, surplus
+from higan.adversarial.spectrum import EMPTY, mean_power, mode_score, quotient, spectral_crps, spectral_loss, surplus
 from higan.adversarial.step_config import StepConfig
 from higan.scaling import Scaling
 
@@ -113,7 +113,9 @@ class MapLosses:
             for mean, power, pace in zip(state["mean_power"], seen, (LATE, 1.0), strict=True)
         ]
         excess = surplus(*kept)
-        loss = excess * quotient(generated, kept[1])
+        # Of the logarithm: a batch with one very bright map pulls no harder than others. What is wrong is told by the
+        # means; whichever way each batch is moved, they end where they should.
+        loss = excess * ops.log(quotient(generated, kept[1]) + EMPTY)
         # The mean of the field (k = 0) weighs as much as all other scales together.
         return kept, ops.mean(ops.abs(excess)), ops.mean(loss[:, 0]) + ops.mean(loss[:, 1:])
 

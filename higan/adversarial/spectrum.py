@@ -192,7 +192,7 @@ def mean_power(maps: Any, window: str | None = None) -> Any:
     >>> maps = np.random.default_rng(1).normal(size=(4, 8, 8, 1)).astype("float32")
     >>> power = ops.convert_to_numpy(mean_power(maps))
     >>> power.shape, bool(np.allclose(mean_power(3 * maps), 9 * power, rtol=1e-4))
-    ((5, 1), True)
+    ((7, 1), True)
     """
     sums, modes = _transform(maps, window)
     power = _binned(ops.mean(_squared(modes), axis=0), maps.shape[1:-1])
@@ -202,8 +202,8 @@ def mean_power(maps: Any, window: str | None = None) -> Any:
 def surplus(generated: Any, true: Any) -> Any:
     """What to punish power by, from running means of generated and true power: R - 1 in tenths, from -1 to 1.
 
-    The product with the power of a batch has the gradient of a loss on the mean R, however widely the power of single
-    batches scatters: a batch alone cannot tell too much power from a bright map.
+    Times the logarithm of a batch's power it is a loss that is at rest where the mean R is 1, however widely the power
+    of single batches scatters: a batch alone cannot tell too much power from a bright map.
 
     Examples
     --------
