@@ -54,7 +54,7 @@ def without(*path):
         (changed("data", "inputs", to=["density", "density"]), "inputs names 'density' twice"),
         (
             changed("generator", to={"gated": True, "noise_channels": 0}),
-            "gated is of noise, of which there is none: give noise_channels, or leave it out",
+            "gated is of noise, of which there is none: give noise_channels, or leave gated out",
         ),
         (changed("data", "drawn", to={"field": "halo"}), "drawn.field is 'halo', which is not the only input"),
         (changed("data", "outputs", to=[]), "data.outputs: list should have at least 1 item"),

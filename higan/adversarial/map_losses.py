@@ -113,9 +113,9 @@ class MapLosses:
             for mean, power, pace in zip(state["mean_power"], seen, (LATE, 1.0), strict=True)
         ]
         excess = surplus(*kept)
-        # Of the logarithm: a batch with one very bright map pulls no harder than others. What is wrong is told by the
-        # means; whichever way each batch is moved, they end where they should.
-        loss = excess * ops.log(quotient(generated, kept[1]) + EMPTY)
+        # The gradient is that of the logarithm of the batch's power: one with a very bright map pulls no harder than
+        # others. What is wrong is told by the means; whichever way each batch is moved, they end where they should.
+        loss = excess * quotient(generated, seen[0] + EMPTY * kept[1])
         # The mean of the field (k = 0) weighs as much as all other scales together.
         return kept, ops.mean(ops.abs(excess)), ops.mean(loss[:, 0]) + ops.mean(loss[:, 1:])
 

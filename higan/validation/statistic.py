@@ -201,7 +201,7 @@ def statistics(kind: str = "box") -> list[type[Statistic]]:
     Examples
     --------
     >>> [cls.name for cls in statistics()][:4]
-    ['power_spectrum', 'log_power_spectrum', 'correlation', 'calibration']
+    ['power_spectrum', 'log_power_spectrum', 'corner_power', 'correlation']
     >>> [cls.name for cls in statistics("healpix")]
     ['angular_power', 'one_point', 'mean']
     """
