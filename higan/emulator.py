@@ -453,6 +453,16 @@ class Emulator:
         """Whether any of `parameters` (n, n_par), in the card's order, is outside the trained range."""
         return any(outside(values, p).any() for values, p in zip(parameters.T, self.card.parameters, strict=True))
 
+    def columns_of(self, maps: MapSet) -> dict[str, np.ndarray]:
+        """The card's parameters of a map set, each map by map; those that the generator does not know are left out."""
+        names = [p.name for p in self.card.parameters]
+        for name in names:
+            if name not in maps.parameter_names:
+                raise ParameterError(
+                    f"{maps.name} has no parameter {name!r}: it has {', '.join(maps.parameter_names) or 'none'}."
+                )
+        return {name: maps.parameters[maps.simulation, maps.parameter_names.index(name)] for name in names}
+
     def check_mapset(self, maps: MapSet, *, drawn: bool = False) -> None:
         """Refuse maps whose fields, units, cell size, slab thickness, redshift or dimensions differ from the card's.
 
@@ -558,10 +568,7 @@ class Emulator:
         if parameters is not None:
             raise ParameterError(f"{maps.name} brings its own parameters: leave parameters out, or give arrays.")
         self.check_mapset(maps)
-        values = maps.parameters[maps.simulation].T
-        known = [p.name for p in self.card.parameters]
-        named = {name: column for name, column in zip(maps.parameter_names, values, strict=True) if name in known}
-        return {item.field: maps.read(item.field) for item in self.card.inputs} or None, named
+        return {item.field: maps.read(item.field) for item in self.card.inputs} or None, self.columns_of(maps)
 
     def _fields(self, fields: Any, shape: Sequence[int] | None) -> tuple[Any, bool]:
         """Fields as (n, *shape, n_inputs), or a list of dask's as they are, and whether it was a single map."""

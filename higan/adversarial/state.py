@@ -48,15 +48,17 @@ def initial_weights(initial: Path, card: Card, generator: Any, state: Any, backe
     A discriminator that is not there starts anew. A generator that has more than the one before is given that of the
     checkpoint, of averaged weights.
     """
-    folder, names = find_initial(initial), ["discriminator"]
-    if is_run(initial) and load_card(folder).network == card.network:
-        names.append("generator")
-    else:
-        state = _checkpoint_weights(folder, generator, state, backend)
-    return _run_weights(initial / STATE, names, state, backend) if is_run(initial) else state
+    folder = find_initial(initial)
+    if not is_run(initial):
+        return _checkpoint_weights(folder, generator, state, backend)
+    if load_card(folder).network == card.network:
+        return _run_weights(initial / STATE, ("generator", "discriminator"), state, backend)
+    state = _checkpoint_weights(folder, generator, state, backend)
+    return _run_weights(initial / STATE, ("discriminator",), state, backend)
 
 
-def _run_weights(path: Path, names: list[str], state: Any, backend: Any) -> Any:
+def _run_weights(path: Path, names: tuple[str, ...], state: Any, backend: Any) -> Any:
+    """`state` with the networks of these names from another run's."""
     new = backend.to_host(state)
     try:
         with h5py.File(path, "r") as file:

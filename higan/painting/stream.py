@@ -228,11 +228,4 @@ def extra_of(maps: MapSet, row: np.ndarray, draw: np.ndarray, own: Sequence[str]
 
 def parameters_of(emulator: Emulator, maps: MapSet, allow_extrapolation: bool) -> np.ndarray:
     """Parameters of every map, (n, n_par), in the card's order; those the generator does not know are left out."""
-    names = [p.name for p in emulator.card.parameters]
-    for name in names:
-        if name not in maps.parameter_names:
-            raise ParameterError(
-                f"{maps.name} has no parameter {name!r}: it has {', '.join(maps.parameter_names) or 'none'}."
-            )
-    columns = {name: maps.parameters[maps.simulation, maps.parameter_names.index(name)] for name in names}
-    return emulator.check_parameters(columns, len(maps), allow_extrapolation=allow_extrapolation)
+    return emulator.check_parameters(emulator.columns_of(maps), len(maps), allow_extrapolation=allow_extrapolation)

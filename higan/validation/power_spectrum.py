@@ -488,7 +488,7 @@ class CornerPower(Summary):
 
     def __init__(self, setting: Setting):
         super().__init__(setting)
-        self.within = len(_modes(setting.shape, setting.cell_size).k)
+        self.within = len(bin_modes(setting.shape, setting.cell_size)[0])
         k, count = bin_modes(setting.shape, setting.cell_size, corners=True)
         self.k, self.count = k[self.within :], count[self.within :]
 
