@@ -210,6 +210,10 @@ class Card(_Table):
     citation: str = ""
     weights_sha256: str = ""
 
+    def __str__(self) -> str:
+        """A few lines of plain text: what ``higan info`` shows."""
+        return _text(self)
+
     @property
     def depth_units(self) -> str:
         """The unit of `thickness`: a length, also where cells are angles."""
@@ -515,8 +519,12 @@ def describe(path: str | os.PathLike[str]) -> str:
     folder = find_checkpoint(path)
     card = load_card(folder)
     size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file()) / 1e6
+    return _text(card, f" ({folder}, {size:.1f} MB)")
+
+
+def _text(card: Card, where: str = "") -> str:
     lines = [
-        f"checkpoint  {card.name}, version {card.version} ({folder}, {size:.1f} MB)",
+        f"checkpoint  {card.name}, version {card.version}{where}",
         *([f"            {card.description}"] if card.description else []),
         f"network     {card.network.network}, widths {card.network.widths}, {card.ndim}D, stride {card.stride}, "
         f"receptive radius {card.receptive_radius} cells",

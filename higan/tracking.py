@@ -9,6 +9,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -92,7 +93,9 @@ class Wandb:
         if path.suffix == ".html":
             self._run.log({path.stem: self._wandb.Html(path.read_text(), inject=False)})
         else:
-            self._run.save(str(path), base_path=str(path.parent), policy="end")
+            # Of a link, which it would make itself, wandb tells the user, whom that does not concern.
+            copy = shutil.copy(path, self._run.dir)
+            self._run.save(str(copy), base_path=self._run.dir, policy="end")
 
     def close(self) -> None:
         self._run.finish()

@@ -287,6 +287,12 @@ def test_describe_imports_no_backend(checkpoint):
         assert words in run.stdout
 
 
+def test_a_card_prints_as_it_is_described(checkpoint):
+    first, rest = str(load_card(checkpoint)).split("\n", 1)
+    described = describe(checkpoint).split("\n", 1)
+    assert described[1] == rest and described[0].startswith(first)
+
+
 def test_painter_refuses_weights_of_another_network(checkpoint, tmp_path):
     from higan.painting.painter import Painter
 

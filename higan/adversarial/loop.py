@@ -319,7 +319,7 @@ def _note(losses: dict[str, Any], speed: float, error: str) -> str:
     """Speed, losses of both networks and the last validation, for the progress line."""
     names = {"pixel": "pixel", "generator": "G", "discriminator": "D"}
     parts = [f"{label} {float(losses[name]):.3f}" for name, label in names.items() if name in losses]
-    return "  ".join([f"{speed:.0f} maps/s", *parts, error]).rstrip()
+    return "  ".join([f"{speed:{'.0f' if speed >= 10 else '.2g'}} maps/s", *parts, error]).rstrip()
 
 
 def _means(losses: list[dict[str, Any]], step: int, backend: Any, batches: Batches) -> dict[str, float]:

@@ -50,14 +50,14 @@ class Calibration(Statistic):
 
     order = 15
     numbers = {
-        "coverage_68": Number(
+        "coverage_68_error": Number(
             "68 % coverage, off by",
             "How far the share of truths within the central 68 % of their realisations is from 68 %, for the quantity "
             "where it is worst.",
             "%",
             missing=_ALONE,
         ),
-        "coverage_95": Number(
+        "coverage_95_error": Number(
             "95 % coverage, off by",
             "The same for 95 %.",
             "%",
@@ -186,8 +186,8 @@ class Calibration(Statistic):
                 f"spread_ratio{kind}": spread_ratio,
             }
         return values | {
-            "coverage_68": float(worst[0]),
-            "coverage_95": float(worst[1]),
+            "coverage_68_error": float(worst[0]),
+            "coverage_95_error": float(worst[1]),
             "rank_distance": float(np.abs(cdf - uniform).max()),
             "spread_worst": float(np.fmax.reduce(np.abs(values["spread_ratio"] - 1))),
             "rank_pdf": np.diff(_at(cdf, bins), axis=1) * (len(bins) - 1),

@@ -36,7 +36,7 @@ def test_calibrated_draws_are_uniform():
     values = evaluate(truth, generated)
     assert values["rank_histograms"].shape == (600, 8, R + 1)
     assert values["rank_distance"] < 0.06
-    assert values["coverage_68"] < 0.06 and values["coverage_95"] < 0.03
+    assert values["coverage_68_error"] < 0.06 and values["coverage_95_error"] < 0.03
     assert values["spread_worst"] < 0.1 and values["spread_mean"] < 0.05
     assert (uniformity(values["rank_histograms"], resamples=1000) > 0.05).all()
     np.testing.assert_allclose(values["rank_pdf"].mean(axis=1), 1)
@@ -53,7 +53,7 @@ def test_draws_that_are_too_sure_are_caught():
     expected = (1 + 1 / R) * 0.25 / (1 + 0.75 + 0.25 / R)
     np.testing.assert_allclose(values["spread_ratio"], expected, rtol=0.1)
     assert values["spread_mean"] == pytest.approx(1 - expected, abs=0.01)
-    assert values["coverage_68"] > 0.3 and values["coverage_95"] > 0.08
+    assert values["coverage_68_error"] > 0.3 and values["coverage_95_error"] > 0.08
     assert values["rank_pdf"][:4, [0, -1]].min() > 1.5
     assert uniformity(values["rank_histograms"], resamples=1000).min() < 0.01
 
