@@ -241,8 +241,8 @@ class TrainingConfig(_Table):
         The folder of another run, whose networks (and scalings) this training starts from: crops first, then whole
         boxes; many cheap simulations first, then a few dear ones. Or a checkpoint, a folder or the name of a shipped
         one, of the same fields, units and parameters with the same ranges: its generator is trained on, beside a
-        discriminator that starts anew. Either way the generator may be given `interpolated`, `tracing`, `gated` or
-        `cellwise`.
+        discriminator that starts anew. Either way the generator may be given `interpolated`, `tracing`, `gated`,
+        `cellwise` or `top_hats`.
     batch_size : int
     maps_per_simulation : int
         Maps of each simulation in a batch.
@@ -387,8 +387,15 @@ class Recipe(_Table):
             raise ValueError("objective.asymmetry_weight is of stamps about their middle: it needs generator.centred")
         if self.training.quantile_maps and self.data.magnitude is not None:
             raise ValueError("training.quantile_maps is of cells of their own, not of maps with a data.magnitude")
-        if not self.data.inputs and self.generator.tracing:
-            raise ValueError("generator.tracing follows data.inputs, of which there are none: leave it out")
+        for name in ("tracing", "top_hats"):
+            if not self.data.inputs and getattr(self.generator, name):
+                raise ValueError(f"generator.{name} follows data.inputs, of which there are none: leave it out")
+        widest = max(self.generator.top_hats, default=0)
+        if self.training.crop is not None and self.training.context < widest:
+            raise ValueError(
+                f"generator.top_hats reach {widest:g} cells beyond a crop, and training.context is "
+                f"{self.training.context}: give as much, or train on whole maps"
+            )
         if not self.data.inputs and not self.generator.noise_channels:
             raise ValueError("without data.inputs maps are drawn from noise: it needs generator.noise_channels above 0")
         if self.objective.pixel == "crps" and not self.generator.random:

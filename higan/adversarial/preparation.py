@@ -278,9 +278,9 @@ def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
     return DrawnCard(field=drawn.field, coarse=drawn.coarse, **found)
 
 
-# What a network may be given that was trained without: interpolation has no weights, slopes and gates start at zero,
-# and what is drawn cell by cell starts small.
-ADDED = ("interpolated", "tracing", "gated", "cellwise")
+# What a network may be given that was trained without: interpolation has no weights, slopes, gates and what is made of
+# top-hats start at zero, and what is drawn cell by cell starts small.
+ADDED = ("interpolated", "tracing", "gated", "cellwise", "top_hats")
 
 
 def is_run(initial: Path) -> bool:
@@ -310,7 +310,7 @@ def scaled_as(card: Card, initial: Path) -> Card:
         }
 
     now, then = seen(card), seen(before)
-    added = {name: True for name in ADDED if getattr(card.network, name)}
+    added = {name: getattr(card.network, name) for name in ADDED if not getattr(before.network, name)}
     then["network"] = before.network.model_copy(update=added)
     for what, value in now.items():
         if value != then[what]:

@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+WIDEST = 4.0  # radius, in cells, of the largest top-hat that is taken of a map as it is; beyond, it is halved first
+LOCAL_WIDTH, LOCAL_LAYERS = 64, 3  # of the network that sees the means in top-hats
+
 Width = Annotated[int, Field(ge=1, le=8192)]
 
 
@@ -54,6 +57,11 @@ class GeneratorConfig(BaseModel):
         The output has a part that is drawn cell by cell: a function of the noise of a cell and of the features there,
         which no convolution follows. What of a field is independent from cell to cell, as the shot noise of haloes is,
         has power up to the corners of the cube of modes, which kernels of three cells hardly give.
+    top_hats : list of float
+        Radii, in cells, of top-hats: a network of the same cell alone sees the parameters, the fields and their means
+        within these spheres. What an excursion set decides (Furlanetto, Zaldarriaga & Hernquist 2004, ApJ 613, 1: gas
+        is ionised where the density within any sphere about it is above a barrier) is such a function, which
+        convolutions take long to learn. Up to 4 times the stride; crops have to bring as much `training.context`.
     embedding : int
         Width of the embedding of the parameters.
     """
@@ -73,6 +81,7 @@ class GeneratorConfig(BaseModel):
     tracing: bool = False
     gated: bool = False
     cellwise: bool = False
+    top_hats: list[Annotated[float, Field(ge=0.5, le=1e4)]] = Field(default=[], max_length=32)
     embedding: int = Field(default=64, ge=1, le=4096)
 
     @model_validator(mode="after")
@@ -87,6 +96,13 @@ class GeneratorConfig(BaseModel):
                 raise ValueError(
                     f"{name} is of noise, of which there is none: give noise_channels, or leave {name} out"
                 )
+        if any(low >= high for low, high in pairwise(self.top_hats)):
+            raise ValueError(f"top_hats are radii in ascending order, each once, not {self.top_hats}")
+        if self.top_hats and (self.centred or self.levels == 1 or self.top_hats[-1] > WIDEST * self.stride):
+            raise ValueError(
+                "top_hats are of maps without edges, with two widths or more, and of 4 times the stride at most "
+                f"({WIDEST * self.stride:g} cells here): give others, or leave them out"
+            )
         if self.isotropic and self.centred:
             raise ValueError("centred maps tell directions apart by coordinates: leave isotropic or centred out")
         return self
@@ -129,6 +145,11 @@ class GeneratorConfig(BaseModel):
             joined = 2 * width if n_inputs else width + centre
             count += convolution(wider, width, 1) + convolution(joined, width) + block(width, self.noise_channels)
         first = self.widths[0]
+        if n_inputs and self.top_hats:
+            film = (self.embedding + 1) * 2 * LOCAL_WIDTH if modulating else 0
+            count += convolution(n_inputs * (1 + len(self.top_hats)), LOCAL_WIDTH, 1) + LOCAL_LAYERS * film
+            count += (LOCAL_LAYERS - 1) * convolution(LOCAL_WIDTH, LOCAL_WIDTH, 1)
+            count += convolution(LOCAL_WIDTH, first + n_outputs, 1)
         if self.cellwise:
             hidden = 2 * convolution(first, first, 1) + convolution(self.noise_channels, first, 1)
             count += hidden + convolution(first, n_outputs, 1)

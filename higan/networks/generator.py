@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from higan.networks.config import GeneratorConfig
+from higan.networks.config import LOCAL_LAYERS, LOCAL_WIDTH, GeneratorConfig
 from higan.networks.layers import (
     Ellipses,
     HostNormal,
@@ -20,6 +20,7 @@ from higan.networks.layers import (
     PixelNorm,
     Position,
     SersicProfiles,
+    TopHats,
     activation,
     convolution,
     double,
@@ -113,6 +114,10 @@ def build_generator(
             return keras.layers.Concatenate(name=name, dtype=dtype)([x, ops.log(radius), ops.exp(-radius)])
         return Position(name=name, dtype=dtype)(x) if config.centred else x
 
+    local = None
+    if n_inputs and config.top_hats:
+        means = TopHats(config.top_hats, name="top_hats", dtype="float32")(inputs[0])
+        local = _pointwise([inputs[0], means], embedding, seed)
     # Without fields there is nothing to look at on the way down: the coarsest noise is where a map begins.
     skips: list[Any] = [None] * (config.levels - 1)
     if n_inputs:
@@ -137,6 +142,10 @@ def build_generator(
         x = convolution(x, width, f"merge{level}", gain=1.0, **options)
         if config.normalised:
             x = PixelNorm(name=f"merge{level}_norm", dtype=dtype)(x)
+        if local is not None and level == 0:
+            # It starts without effect, here and at the head.
+            told = convolution(local, width, "local", seed, kernel=1, gain=0.0, dtype="float32")
+            x = keras.layers.Add(name="merge0_local", dtype=dtype)([x, told])
         x = _block(x, width, f"up{level}", embedding, noise[level], gated=config.gated, **options)
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)
     drawn = _cellwise(x, noise[0], config.widths[0], n_outputs, **options) if config.cellwise else None
@@ -148,6 +157,9 @@ def build_generator(
         x, slopes = ops.split(x, [n_outputs], axis=-1)
         traced = [ops.sum(s * inputs[0], axis=-1, keepdims=True) for s in ops.split(slopes, n_outputs, axis=-1)]
         x = keras.layers.Add(name="head_traced", dtype="float32")([x, ops.concatenate(traced, axis=-1)])
+    if local is not None:
+        told = convolution(local, n_outputs, "head_local", seed, kernel=1, gain=0.0, dtype="float32")
+        x = keras.layers.Add(name="head_told", dtype="float32")([x, told])
     if drawn is not None:
         x = keras.layers.Add(name="head_drawn", dtype="float32")([x, ops.cast(drawn, "float32")])
     if config.profiles:
@@ -184,6 +196,17 @@ def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, *, gated: 
     h = activation(h, f"{name}_actb", dtype)
     h = convolution(h, width, f"{name}_convb", gain=0.5, **options)
     return keras.layers.Add(name=f"{name}_add", dtype=dtype)([x, h])
+
+
+def _pointwise(inputs: list[Any], embedding: Any, seed: int) -> Any:
+    """A function of what is known of the same cell, and of the parameters; in single precision, for its thresholds."""
+    h = keras.layers.Concatenate(name="local_join", dtype="float32")(inputs)
+    for i in range(LOCAL_LAYERS):
+        h = convolution(h, LOCAL_WIDTH, f"local{i}", seed, kernel=1, dtype="float32")
+        if embedding is not None:
+            h = Modulation(LOCAL_WIDTH, seed, name=f"local{i}_film", dtype="float32")([h, embedding])
+        h = activation(h, f"local{i}_act", "float32")
+    return h
 
 
 def _cellwise(x: Any, noise: Any, width: int, n_outputs: int, **options: Any) -> Any:

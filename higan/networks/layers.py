@@ -6,12 +6,17 @@ extent of the map it is painted in, and a box rolled by the generator's stride g
 
 from __future__ import annotations
 
+import itertools
+import math
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from higan.networks.config import WIDEST
 
 
 class HostNormal(keras.initializers.Initializer):
@@ -76,20 +81,25 @@ class Interpolation(keras.layers.Layer):
         self.edge = edge
 
     def call(self, x: Any) -> Any:
-        for axis in range(1, len(x.shape) - 1):
-            shape = list(ops.shape(x))
-            first, rest = _cut(x, 1, axis)
-            start, last = _cut(x, -1, axis)
-            before = ops.concatenate([first if self.edge else last, start], axis=axis)
-            after = ops.concatenate([rest, last if self.edge else first], axis=axis)
-            near = 0.75 * x
-            x = ops.stack([near + 0.25 * before, near + 0.25 * after], axis=axis + 1)
-            shape[axis] = 2 * shape[axis]
-            x = ops.reshape(x, shape)
-        return x
+        return interpolate(x, self.edge)
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (shape[0], *(None if n is None else 2 * n for n in shape[1:-1]), shape[-1])
+
+
+def interpolate(x: Any, edge: bool = False) -> Any:
+    """See :class:`Interpolation`."""
+    for axis in range(1, len(x.shape) - 1):
+        shape = list(ops.shape(x))
+        first, rest = _cut(x, 1, axis)
+        start, last = _cut(x, -1, axis)
+        before = ops.concatenate([first if edge else last, start], axis=axis)
+        after = ops.concatenate([rest, last if edge else first], axis=axis)
+        near = 0.75 * x
+        x = ops.stack([near + 0.25 * before, near + 0.25 * after], axis=axis + 1)
+        shape[axis] = 2 * shape[axis]
+        x = ops.reshape(x, shape)
+    return x
 
 
 def _cut(x: Any, at: int, axis: int) -> list[Any]:
@@ -226,6 +236,68 @@ class SersicProfiles(keras.layers.Layer):
 def _around(values: Any, ndim: int = 2) -> Any:
     """(batch, n) as (batch, 1, ..., n)."""
     return ops.reshape(values, (-1, *(1,) * ndim, values.shape[-1]))
+
+
+class TopHats(keras.layers.Layer):
+    """Means of each field of (batch, *shape, fields) within spheres about each cell; periodic.
+
+    Returns (batch, *shape, fields * len(radii)). A cell at the rim counts by 1/2 plus how far its centre lies within.
+    A radius of more than four cells is taken of the map halved until it is not, and interpolated. Means are multiplied
+    by 1 + R / 3, about what the scatter of a matter field falls by.
+
+    Parameters
+    ----------
+    radii : sequence of float
+        R, in cells, ascending.
+    """
+
+    def __init__(self, radii: Sequence[float], **options: Any):
+        super().__init__(**options)
+        self.radii = list(radii)
+
+    @staticmethod
+    def level(radius: float) -> int:
+        """How often a map is halved for its means within `radius`."""
+        return max(0, math.ceil(math.log2(radius / WIDEST)))
+
+    @classmethod
+    def half_width(cls, radius: float) -> int:
+        """Cells of the halved map on each side that the mean is of."""
+        return math.ceil(radius / 2 ** cls.level(radius) + 0.5) - 1
+
+    def call(self, x: Any) -> Any:
+        shape, n_fields, means = ops.shape(x), x.shape[-1], []
+        # Every field is a map of its own: kernels are the same for all of them.
+        x = ops.reshape(ops.moveaxis(x, -1, 1), (-1, *shape[1:-1], 1))
+        halved = 0
+        for level, radii in itertools.groupby(self.radii, self.level):
+            for _ in range(level - halved):
+                x = ops.average_pool(x, 2, strides=2, data_format="channels_last")
+            halved = level
+            mean = self._means(x, list(radii))
+            for _ in range(level):
+                mean = interpolate(mean)
+            means.append(mean)
+        joined = ops.concatenate(means, axis=-1)
+        joined = ops.moveaxis(ops.reshape(joined, (-1, n_fields, *shape[1:-1], len(self.radii))), 1, -2)
+        return ops.reshape(joined, (-1, *shape[1:-1], n_fields * len(self.radii)))
+
+    def _means(self, x: Any, radii: list[float]) -> Any:
+        """Of maps (n, *shape, 1) that are halved alike: (n, *shape, len(radii))."""
+        half, ndim = self.half_width(radii[-1]), len(x.shape) - 2
+        for axis in range(1, ndim + 1):
+            cells = ops.shape(x)[axis]
+            # More than once around, where a map is smaller than the sphere.
+            x = ops.take(x, ops.arange(-half, cells + half) % cells, axis=axis)
+        distance = np.sqrt(sum(np.square(offset) for offset in np.indices((2 * half + 1,) * ndim) - half))
+        kernel = np.stack([np.clip(r / 2 ** self.level(r) + 0.5 - distance, 0, 1) for r in radii], axis=-1)
+        kernel *= (1 + np.array(radii) / 3) / kernel.sum(axis=tuple(range(ndim)))
+        kernel = ops.convert_to_tensor(kernel[..., None, :].astype(np.float32), dtype=x.dtype)
+        return ops.conv(x, kernel, padding="valid", data_format="channels_last")
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        assert shape[-1] is not None
+        return (*shape[:-1], shape[-1] * len(self.radii))
 
 
 class PixelNorm(keras.layers.Layer):

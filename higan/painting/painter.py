@@ -20,6 +20,7 @@ from higan.mapset import MapSet
 from higan.matter import Cosmology, draw_density
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
+from higan.networks.layers import TopHats
 from higan.noise import generator_noise
 from higan.photometry import flux
 from higan.quantile_mapping import QuantileMapping
@@ -32,7 +33,7 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
 
     The interval of cells that one input cell touches is followed through the network: a 3 x 3 convolution widens it
     by one on each side, halving and doubling round it outwards, and interpolation touches the cells beside it. Without
-    input `fields` it begins as a cell of the coarsest noise.
+    input `fields` it begins as a cell of the coarsest noise. Means in top-hats go by a way of their own.
 
     Examples
     --------
@@ -48,7 +49,14 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
         between = 1 if config.interpolated else 0
         for _ in range(config.levels - 1):
             first, last = 2 * first - between - 3, 2 * last + 1 + between + 3
-        return max(cell - (first - 1), last + 1 - cell)  # head
+        found = [cell - (first - 1), last + 1 - cell]  # head
+        for radius in config.top_hats if fields else []:
+            level, half = TopHats.level(radius), TopHats.half_width(radius)
+            first, last = (cell >> level) - half, (cell >> level) + half
+            for _ in range(level):
+                first, last = 2 * first - 1, 2 * last + 2
+            found += [cell - (first - 3), last + 3 - cell]  # the last block, head
+        return max(found)
 
     return max(reach(cell) for cell in range(config.stride))
 

@@ -54,7 +54,14 @@ def test_bfloat16_weights_and_output_are_float32():
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
-@pytest.mark.parametrize("network", [{}, {"interpolated": True, "tracing": True, "gated": True, "cellwise": True}])
+@pytest.mark.parametrize(
+    "network",
+    [
+        {},
+        {"interpolated": True, "tracing": True, "gated": True, "cellwise": True},
+        {"top_hats": [1.0, 3.5, 16.0]},
+    ],
+)
 def test_rolling_by_the_stride_rolls_the_output(ndim, network):
     config, model = build(ndim, widths=[4, 6, 8], **network)
     shape = [8, 12, 4][:ndim]
