@@ -238,6 +238,8 @@ def test_weights_are_counted_without_building(n_inputs, centred):
         (3, 0, {"latent": 2, "bottom_blocks": 3, "widths": [3]}),
         (2, 1, {"isotropic": not centred, "widths": [3, 5]}),
         (2, 1, {"tracing": True, "interpolated": True, "gated": True, "cellwise": True}),
+        (3, 2, {"top_hats": [] if centred else [1.0, 2.0, 8.0]}),
+        (2, 0, {"top_hats": [] if centred else [1.0]}),
     ):
         config = GeneratorConfig(**{**tiny.NETWORK, "centred": centred, **changes})
         shape = {"ndim": ndim, "n_inputs": n_inputs, "n_outputs": 2, "n_parameters": n_parameters}

@@ -242,8 +242,9 @@ class TopHats(keras.layers.Layer):
     """Means of each field of (batch, *shape, fields) within spheres about each cell; periodic.
 
     Returns (batch, *shape, fields * len(radii)). A cell at the rim counts by 1/2 plus how far its centre lies within.
-    A radius of more than four cells is taken of the map halved until it is not, and interpolated. Means are multiplied
-    by 1 + R / 3, about what the scatter of a matter field falls by.
+    A radius of more than four cells is taken of the map halved until it is not, and interpolated. So rims are soft, by
+    about a cell of that map, and the spheres larger: by their second moment up to an eighth above 2 cells. Means are
+    multiplied by 1 + R / 3, about what the scatter of a matter field falls by.
 
     Parameters
     ----------

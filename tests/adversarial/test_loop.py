@@ -378,14 +378,14 @@ def test_a_checkpoint_may_be_given_slopes_and_gates(tmp_path):
     plain = {"widths": [4, 8], "noise_channels": 2}
     folder = loop.train(tiny.recipe(training={"maps": 8}, generator=plain), tmp_path / "first", maps=tiny.maps())
     still = {"maps": 4, "initial": str(folder), "learning_rate": 1e-30}
-    more = {**plain, "tracing": True, "gated": True}
+    more = {**plain, "tracing": True, "gated": True, "top_hats": [1.0, 2.0]}
     grown = loop.train(tiny.recipe(training=still, generator=more), tmp_path / "second", maps=tiny.maps())
     field, parameters = tiny.maps().fields["density"].array[0], {p.name: p.lower for p in tiny.PARAMETERS}
     painted = [load(path).sample(field, parameters, seed=1) for path in (folder, grown)]
     np.testing.assert_allclose(painted[1], painted[0], rtol=1e-5)
     before, after = (weights(path / "generator.weights.h5") for path in (folder, grown))
     assert after.keys() - before.keys() and after["head/kernel"].shape[-1] == 2 * before["head/kernel"].shape[-1]
-    learning = {**still, "learning_rate": 1e-3}
+    learning = {**still, "maps": 8, "learning_rate": 1e-3}
     taught = loop.train(tiny.recipe(training=learning, generator=more), tmp_path / "third", maps=tiny.maps())
     learnt = weights(taught / "generator.weights.h5")
     assert all(np.any(learnt[name]) for name in after.keys() - before.keys())

@@ -3,7 +3,7 @@ import pytest
 
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
-from higan.networks.layers import Ellipses, Interpolation, Position, SersicProfiles
+from higan.networks.layers import Ellipses, Interpolation, Position, SersicProfiles, TopHats
 from higan.painting.painter import receptive_radius
 from tests import backends, tiny
 
@@ -11,7 +11,11 @@ from tests import backends, tiny
 def build(ndim=2, n_inputs=1, n_outputs=1, n_parameters=2, dtype="float32", **network):
     config = GeneratorConfig(**{**tiny.NETWORK, **network})
     options = dict(ndim=ndim, n_inputs=n_inputs, n_outputs=n_outputs, n_parameters=n_parameters, seed=1, dtype=dtype)
-    return config, build_generator(config, **options)
+    model = build_generator(config, **options)
+    for layer in model.layers:
+        if layer.name in ("local", "head_local"):  # which start at zero
+            layer.kernel.assign(np.random.default_rng(2).normal(size=layer.kernel.shape) / 8)
+    return config, model
 
 
 def arguments(config, shape, n=2, n_inputs=1, n_parameters=2, seed=0):
@@ -91,6 +95,51 @@ def test_interpolation(ndim, edge):
         np.testing.assert_allclose(out[i, ..., channel], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_top_hats_are_means_within_spheres(ndim):
+    """Cell by cell where maps are not halved for it; a rim of one cell counts by how much of it lies within."""
+    x = np.random.default_rng(0).normal(size=(2, *[12, 8, 10][:ndim], 2)).astype("float32")
+    radii = [0.5, 2.0, 3.7]
+    found = backends.host(TopHats(radii)(x))
+    assert found.shape == (*x.shape[:-1], 6)
+    for i, radius in enumerate(radii):
+        total, mean = 0.0, np.zeros_like(x)
+        for offset in np.ndindex(*(9,) * ndim):
+            shift = np.array(offset) - 4
+            weight = np.clip(radius + 0.5 - np.sqrt(np.sum(shift**2)), 0, 1)
+            total, mean = total + weight, mean + weight * np.roll(x, shift, tuple(range(1, ndim + 1)))
+        for field in range(2):
+            expected = (1 + radius / 3) * mean[..., field] / total
+            np.testing.assert_allclose(found[..., 3 * field + i], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("radius", [4.0, 6.0, 8.0, 12.0, 16.0])
+def test_a_top_hat_lowers_a_wave_by_its_window(radius):
+    """3 (sin y - y cos y) / y³ at y = kR, also where it is of a halved map; with R an eighth larger at most."""
+    k = 2 * np.pi * 2 / 64
+    wave = np.broadcast_to(np.cos(k * (np.arange(64) + 0.5)), (1, 64, 64, 64))[..., None].astype("float32")
+    found = backends.host(TopHats([radius])(wave))[..., 0] / (1 + radius / 3)
+    least, most = (3 * (np.sin(y) - y * np.cos(y)) / y**3 for y in (1.125 * k * radius, k * radius))
+    amplitude = 2 * (found * wave[..., 0]).mean()
+    assert least < amplitude < most
+    assert np.abs(found - amplitude * wave[..., 0]).max() < 0.02
+    np.testing.assert_allclose(found.mean(), 0, atol=1e-6)
+
+
+def test_top_hats_go_around_maps_that_are_smaller():
+    radii = [1.0, 4.0, 16.0]
+    found = backends.host(TopHats(radii)(np.ones((1, 4, 8, 1), "float32")))
+    np.testing.assert_allclose(found, np.broadcast_to(1 + np.array(radii) / 3, found.shape), rtol=1e-6)
+
+
+def test_top_hats_start_without_effect():
+    options = dict(ndim=2, n_inputs=1, n_outputs=1, n_parameters=2, seed=1)
+    config = GeneratorConfig(**tiny.NETWORK, top_hats=[1.0, 3.0])
+    values = arguments(config, (8, 8))
+    plain = build_generator(config.model_copy(update={"top_hats": []}), **options)
+    np.testing.assert_array_equal(call(build_generator(config, **options), values), call(plain, values))
+
+
 def test_tracing_adds_slopes_times_the_fields_of_the_same_cell():
     """With the weights of the slopes at zero nothing is added; with a bias alone, that multiple of each field."""
     config, model = build(2, n_inputs=2, n_outputs=2, tracing=True)
@@ -152,6 +201,8 @@ def test_rolling_by_less_than_the_stride_does_not():
         {"widths": [4, 4, 4], "bottom_blocks": 2},
         {"widths": [4] * 4},
         {"widths": [4] * 4, "interpolated": True, "tracing": True, "gated": True, "cellwise": True},
+        {"widths": [4, 4], "bottom_blocks": 1, "top_hats": [2.0, 8.0]},
+        {"widths": [4, 4, 4], "bottom_blocks": 1, "top_hats": [15.5]},
     ],
 )
 def test_receptive_radius(network):
