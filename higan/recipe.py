@@ -248,7 +248,8 @@ class TrainingConfig(_Table):
         Maps of each simulation in a batch.
     crop, context : int
         Train on random cubes of side `crop` instead of whole maps, painted with `context` more cells on every side, as
-        tiles are; both are multiples of the generator's stride.
+        tiles are; both are multiples of the generator's stride. Around that `generator.top_hats` see as much as they
+        reach.
     learning_rate : float
     discriminator_learning_rate : float, optional
         That of the generator where not given.
@@ -390,12 +391,6 @@ class Recipe(_Table):
         for name in ("tracing", "top_hats"):
             if not self.data.inputs and getattr(self.generator, name):
                 raise ValueError(f"generator.{name} follows data.inputs, of which there are none: leave it out")
-        widest = max(self.generator.top_hats, default=0)
-        if self.training.crop is not None and self.training.context < widest:
-            raise ValueError(
-                f"generator.top_hats reach {widest:g} cells beyond a crop, and training.context is "
-                f"{self.training.context}: give as much, or train on whole maps"
-            )
         if not self.data.inputs and not self.generator.noise_channels:
             raise ValueError("without data.inputs maps are drawn from noise: it needs generator.noise_channels above 0")
         if self.objective.pixel == "crps" and not self.generator.random:

@@ -94,10 +94,6 @@ def without(*path):
             "top_hats are radii in ascending order, each once",
         ),
         (changed("generator", "top_hats", to=[9.0]), "of 4 times the stride at most (8 cells here)"),
-        (
-            changed("generator", "top_hats", to=[8.0]) | {"training": tiny.RECIPE["training"] | {"crop": 8}},
-            "generator.top_hats reach 8 cells beyond a crop, and training.context is 0",
-        ),
         (changed("training", "crop", to=7), "training.crop is 7, which is no multiple of the generator's stride, 2."),
         (changed("training", "context", to=2), "training.context is around crops: it needs training.crop"),
         (changed("data", "symmetries", to=["mirror"]), "data.symmetries.0: input should be 'roll', 'rotate' or 'ref"),

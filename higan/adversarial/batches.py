@@ -47,6 +47,8 @@ class Batches:
         Train on random cubes of this side instead of whole maps; an epoch takes as many of a map as fill it.
     context : int
         Cells that fields and noise extend beyond a crop on every side. Both are multiples of the generator's stride.
+    beyond : int
+        Cells that fields extend beyond that, for the generator's top-hats.
     flux : array, shape (n_sim,), optional
         What the maps of each simulation were divided by, where the discriminator sees them with the noise of the sky.
     radius : array, shape (n_sim,), optional
@@ -71,17 +73,20 @@ class Batches:
         realisations: int = 1,
         crop: int | None = None,
         context: int = 0,
+        beyond: int = 0,
         flux: np.ndarray | None = None,
         radius: np.ndarray | None = None,
         share: tuple[int, int] = (0, 1),
     ):
         self.flux, self.radius, self.share = flux, radius, share
-        self.maps, self.crop, self.context = maps, crop, context
+        self.maps, self.crop, self.context, self.beyond = maps, crop, context, beyond
         self.shape = tuple(maps.shape[: maps.geometry.ndim]) if crop is None else (crop,) * maps.geometry.ndim
         self.extent = tuple(n + 2 * context for n in self.shape)
-        if any(inner > n for inner, n in zip(self.extent, maps.shape, strict=True)):
+        self.seen = tuple(n + 2 * beyond for n in self.extent)
+        if any(inner > n for inner, n in zip(self.seen, maps.shape, strict=True)):
+            hats = f", and {beyond} more for generator.top_hats," if beyond else ""
             raise TrainingError(
-                f"crops of {crop} cells with {context} around them do not fit in the maps of {maps.name}, of "
+                f"crops of {crop} cells with {context} around them{hats} do not fit in the maps of {maps.name}, of "
                 f"{' x '.join(map(str, maps.shape))}. Make training.crop or training.context smaller."
             )
         self.rows = np.repeat(rows, math.prod(n // inner for n, inner in zip(maps.shape, self.shape, strict=True)))
@@ -104,14 +109,14 @@ class Batches:
         moves = [Symmetry.draw(rng, self.maps.shape, self.symmetries) for _ in range(self.batch_size)]
         corners = None
         if self.crop is not None:
-            room = np.subtract(self.maps.shape, self.extent)
+            room = np.subtract(self.maps.shape, self.seen)
             corners = self._own(rng.integers(0, room, (self.batch_size, len(room)), endpoint=True))
         # What is drawn is drawn for all; what takes time is done for the own part.
         positions = self._own(first + np.arange(self.batch_size))
         rows = self._own(self.rows_of(step))
         moves = [moves[position - first] for position in positions]
         batch: Batch = {
-            "maps": self._scaled(self.outputs, rows, moves, corners, self.context),
+            "maps": self._scaled(self.outputs, rows, moves, corners, self.context + self.beyond),
             "interpolation": self._own(rng.random(self.batch_size, dtype=np.float32)),
         }
         if self.inputs:
@@ -185,7 +190,7 @@ class Batches:
             values = [move(value) for move, value in zip(moves, self.maps.read(name, rows), strict=True)]
             if corners is not None:
                 regions = (
-                    tuple(slice(a + inset, a + n - inset) for a, n in zip(corner, self.extent, strict=True))
+                    tuple(slice(a + inset, a + n - inset) for a, n in zip(corner, self.seen, strict=True))
                     for corner in corners
                 )
                 values = [value[region] for value, region in zip(values, regions, strict=True)]

@@ -121,7 +121,8 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
     from higan.painting.painter import Painter, build_model, scale_parameters, weights_of
 
     workers.backend.deterministic()
-    generator = build_model(card, recipe.seed, recipe.training.precision)
+    beyond = 0 if recipe.training.crop is None else card.network.beyond
+    generator = build_model(card, recipe.seed, recipe.training.precision, beyond)
     averaged = Painter(card, build_model(card, recipe.seed))
     discriminator = None
     if recipe.objective.name != "none":
@@ -165,6 +166,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
         realisations=step_config.realisations,
         crop=recipe.training.crop,
         context=recipe.training.context,
+        beyond=beyond,
         flux=flux_of(maps, recipe) if recipe.observation.noise else None,
         radius=radius_of(maps, recipe) if recipe.objective.half_light_weight else None,
         share=(workers.rank, workers.count),

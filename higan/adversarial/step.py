@@ -238,7 +238,7 @@ class Step:
     def _generate(self, weights: Sequence[Any], batch: Mapping[str, Any]) -> Any:
         condition = [repeat(c, self.config.realisations) for c in _condition(batch)]
         inputs = condition + list(batch.get("noise", []))
-        return self._inner(self.generator.stateless_call(list(weights), [], inputs)[0])
+        return _within(self.generator.stateless_call(list(weights), [], inputs)[0], self.config.context)
 
     def _observed(self, real: Any, fake: Any, batch: Mapping[str, Any]) -> tuple[Any, Any]:
         """True and generated maps, scaled, through the telescope and with its noise, where they are observed."""
@@ -254,16 +254,12 @@ class Step:
         maps = by_channel(forward, config.outputs, maps)
         return maps[:n], maps[n:]
 
-    def _inner(self, maps: Any) -> Any:
-        """`maps` without the context around them."""
-        around = self.config.context
-        inner = (slice(around, -around),) * (len(maps.shape) - 2) if around else ()
-        return maps[(slice(None), *inner)]
-
     def _shown(self, batch: Mapping[str, Any]) -> list[Any]:
         """The condition as the discriminator sees it."""
-        shown = {**batch, "fields": self._inner(batch["fields"])} if "fields" in batch else batch
-        return _condition(shown)
+        if "fields" not in batch:
+            return _condition(batch)
+        around = (batch["fields"].shape[1] - batch["maps"].shape[1]) // 2
+        return _condition({**batch, "fields": _within(batch["fields"], around)})
 
     def _logits(self, weights: Sequence[Any], maps: Any, condition: Sequence[Any]) -> list[Any]:
         assert self.discriminator is not None
@@ -302,6 +298,12 @@ class Step:
         n = real.shape[0]
         r1, r2 = zero_centred_penalty(gradient[:n]), zero_centred_penalty(gradient[n:])
         return 0.5 * config.losses.r1 * r1 + 0.5 * config.losses.r2 * r2, {"r1": r1, "r2": r2}
+
+
+def _within(maps: Any, around: int) -> Any:
+    """`maps` without so many cells on every side."""
+    inner = (slice(around, -around),) * (len(maps.shape) - 2) if around else ()
+    return maps[(slice(None), *inner)]
 
 
 def _convolved(maps: Any, kernel: np.ndarray) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -61,7 +62,7 @@ class GeneratorConfig(BaseModel):
         Radii, in cells, of top-hats: a network of the same cell alone sees the parameters, the fields and their means
         within these spheres. What an excursion set decides (Furlanetto, Zaldarriaga & Hernquist 2004, ApJ 613, 1: gas
         is ionised where the density within any sphere about it is above a barrier) is such a function, which
-        convolutions take long to learn. Up to 4 times the stride; crops have to bring as much `training.context`.
+        convolutions take long to learn. Up to 4 times the stride.
     embedding : int
         Width of the embedding of the parameters.
     """
@@ -154,6 +155,11 @@ class GeneratorConfig(BaseModel):
             hidden = 2 * convolution(first, first, 1) + convolution(self.noise_channels, first, 1)
             count += hidden + convolution(first, n_outputs, 1)
         return count + convolution(first, n_outputs * (1 + (n_inputs if self.tracing else 0)))
+
+    @property
+    def beyond(self) -> int:
+        """Cells around a crop of a larger map that its top-hats look at, and nothing else; a multiple of the stride."""
+        return -(-math.ceil(max(self.top_hats, default=0)) // self.stride) * self.stride
 
     @property
     def random(self) -> bool:

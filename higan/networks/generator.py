@@ -38,6 +38,7 @@ def build_generator(
     n_parameters: int,
     seed: int = 0,
     dtype: str = "float32",
+    beyond: int = 0,
 ) -> keras.Model:
     """Build the generator in scaled space.
 
@@ -55,6 +56,9 @@ def build_generator(
         Of the initial weights, the same on every backend.
     dtype : str
         Keras dtype policy, "float32" or "mixed_bfloat16"; the output is float32.
+    beyond : int
+        Cells that fields extend beyond the noise and the output on every side: crops of larger maps, of which top-hats
+        see more than the convolutions do.
 
     Returns
     -------
@@ -73,6 +77,13 @@ def build_generator(
     # `edge`, whether convolutions keep the sides of a map apart.
     options: dict[str, Any] = {"seed": seed, "edge": config.centred, "isotropic": config.isotropic, "dtype": dtype}
     inputs = [keras.Input((*space, n_inputs), name="fields")] if n_inputs else []
+    fields = means = None
+    if n_inputs:
+        within = (slice(None), *(slice(beyond, -beyond) if beyond else slice(None),) * ndim)
+        fields = inputs[0][within] if beyond else inputs[0]
+        if config.top_hats:
+            means = TopHats(config.top_hats, name="top_hats", dtype="float32")(inputs[0])
+            means = means[within] if beyond else means
     modulating = [keras.Input((n_parameters,), name="parameters")] if n_parameters else []
     inputs += modulating
     noise: list[Any] = [None] * config.levels
@@ -114,14 +125,11 @@ def build_generator(
             return keras.layers.Concatenate(name=name, dtype=dtype)([x, ops.log(radius), ops.exp(-radius)])
         return Position(name=name, dtype=dtype)(x) if config.centred else x
 
-    local = None
-    if n_inputs and config.top_hats:
-        means = TopHats(config.top_hats, name="top_hats", dtype="float32")(inputs[0])
-        local = _pointwise([inputs[0], means], embedding, seed)
+    local = None if means is None else _pointwise([fields, means], embedding, seed, dtype)
     # Without fields there is nothing to look at on the way down: the coarsest noise is where a map begins.
     skips: list[Any] = [None] * (config.levels - 1)
     if n_inputs:
-        x = convolution(place(inputs[0], 0, "position"), config.widths[0], "stem", **options)
+        x = convolution(place(fields, 0, "position"), config.widths[0], "stem", **options)
         for level, width in enumerate(config.widths[:-1]):
             x = skips[level] = _block(x, width, f"down{level}", embedding, None, **options)
             x = halve(x, f"halve{level}", dtype)
@@ -144,7 +152,7 @@ def build_generator(
             x = PixelNorm(name=f"merge{level}_norm", dtype=dtype)(x)
         if local is not None and level == 0:
             # It starts without effect, here and at the head.
-            told = convolution(local, width, "local", seed, kernel=1, gain=0.0, dtype="float32")
+            told = convolution(local, width, "local", seed, kernel=1, gain=0.0, dtype=dtype)
             x = keras.layers.Add(name="merge0_local", dtype=dtype)([x, told])
         x = _block(x, width, f"up{level}", embedding, noise[level], gated=config.gated, **options)
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)
@@ -155,7 +163,7 @@ def build_generator(
     if tracing:
         # First what does not depend on the field of the same cell, then the slopes with each field.
         x, slopes = ops.split(x, [n_outputs], axis=-1)
-        traced = [ops.sum(s * inputs[0], axis=-1, keepdims=True) for s in ops.split(slopes, n_outputs, axis=-1)]
+        traced = [ops.sum(s * fields, axis=-1, keepdims=True) for s in ops.split(slopes, n_outputs, axis=-1)]
         x = keras.layers.Add(name="head_traced", dtype="float32")([x, ops.concatenate(traced, axis=-1)])
     if local is not None:
         told = convolution(local, n_outputs, "head_local", seed, kernel=1, gain=0.0, dtype="float32")
@@ -198,14 +206,14 @@ def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, *, gated: 
     return keras.layers.Add(name=f"{name}_add", dtype=dtype)([x, h])
 
 
-def _pointwise(inputs: list[Any], embedding: Any, seed: int) -> Any:
-    """A function of what is known of the same cell, and of the parameters; in single precision, for its thresholds."""
+def _pointwise(inputs: list[Any], embedding: Any, seed: int, dtype: str) -> Any:
+    """A function of what is known of the same cell, and of the parameters."""
     h = keras.layers.Concatenate(name="local_join", dtype="float32")(inputs)
     for i in range(LOCAL_LAYERS):
-        h = convolution(h, LOCAL_WIDTH, f"local{i}", seed, kernel=1, dtype="float32")
+        h = convolution(h, LOCAL_WIDTH, f"local{i}", seed, kernel=1, dtype=dtype if i else "float32")
         if embedding is not None:
-            h = Modulation(LOCAL_WIDTH, seed, name=f"local{i}_film", dtype="float32")([h, embedding])
-        h = activation(h, f"local{i}_act", "float32")
+            h = Modulation(LOCAL_WIDTH, seed, name=f"local{i}_film", dtype=dtype)([h, embedding])
+        h = activation(h, f"local{i}_act", dtype)
     return h
 
 

@@ -250,8 +250,8 @@ def scale_parameters(parameters: Any, lower: Any, upper: Any) -> Any:
     return (parameters - lower) / (upper - lower) * 2.0 - 1.0
 
 
-def build_model(card: Card, seed: int = 0, dtype: str = "float32") -> keras.Model:
-    """The generator that a card describes, with initial weights."""
+def build_model(card: Card, seed: int = 0, dtype: str = "float32", beyond: int = 0) -> keras.Model:
+    """The generator that a card describes, with initial weights; `dtype` and `beyond` as of `build_generator`."""
     return build_generator(
         card.network,
         ndim=card.ndim,
@@ -260,6 +260,7 @@ def build_model(card: Card, seed: int = 0, dtype: str = "float32") -> keras.Mode
         n_parameters=len(card.parameters),
         seed=seed,
         dtype=dtype,
+        beyond=beyond,
     )
 
 
