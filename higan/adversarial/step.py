@@ -19,6 +19,7 @@ from higan.adversarial.map_losses import MapLosses, bounded, by_channel, forward
 from higan.adversarial.objectives import Loss, unit_norm_penalty, zero_centred_penalty
 from higan.adversarial.parts import each, in_parts, of_parts
 from higan.adversarial.step_config import StepConfig
+from higan.networks.layers import within
 from higan.validation.power_spectrum import bin_weights
 
 
@@ -238,7 +239,7 @@ class Step:
     def _generate(self, weights: Sequence[Any], batch: Mapping[str, Any]) -> Any:
         condition = [repeat(c, self.config.realisations) for c in _condition(batch)]
         inputs = condition + list(batch.get("noise", []))
-        return _within(self.generator.stateless_call(list(weights), [], inputs)[0], self.config.context)
+        return within(self.generator.stateless_call(list(weights), [], inputs)[0], self.config.context)
 
     def _observed(self, real: Any, fake: Any, batch: Mapping[str, Any]) -> tuple[Any, Any]:
         """True and generated maps, scaled, through the telescope and with its noise, where they are observed."""
@@ -259,7 +260,7 @@ class Step:
         if "fields" not in batch:
             return _condition(batch)
         around = (batch["fields"].shape[1] - batch["maps"].shape[1]) // 2
-        return _condition({**batch, "fields": _within(batch["fields"], around)})
+        return _condition({**batch, "fields": within(batch["fields"], around)})
 
     def _logits(self, weights: Sequence[Any], maps: Any, condition: Sequence[Any]) -> list[Any]:
         assert self.discriminator is not None
@@ -298,12 +299,6 @@ class Step:
         n = real.shape[0]
         r1, r2 = zero_centred_penalty(gradient[:n]), zero_centred_penalty(gradient[n:])
         return 0.5 * config.losses.r1 * r1 + 0.5 * config.losses.r2 * r2, {"r1": r1, "r2": r2}
-
-
-def _within(maps: Any, around: int) -> Any:
-    """`maps` without so many cells on every side."""
-    inner = (slice(around, -around),) * (len(maps.shape) - 2) if around else ()
-    return maps[(slice(None), *inner)]
 
 
 def _convolved(maps: Any, kernel: np.ndarray) -> Any:

@@ -26,6 +26,7 @@ from higan.networks.layers import (
     double,
     embed,
     halve,
+    within,
 )
 
 
@@ -79,11 +80,9 @@ def build_generator(
     inputs = [keras.Input((*space, n_inputs), name="fields")] if n_inputs else []
     fields = means = None
     if n_inputs:
-        within = (slice(None), *(slice(beyond, -beyond) if beyond else slice(None),) * ndim)
-        fields = inputs[0][within] if beyond else inputs[0]
+        fields = within(inputs[0], beyond)
         if config.top_hats:
-            means = TopHats(config.top_hats, name="top_hats", dtype="float32")(inputs[0])
-            means = means[within] if beyond else means
+            means = TopHats(config.top_hats, beyond, name="top_hats", dtype="float32")(inputs[0])
     modulating = [keras.Input((n_parameters,), name="parameters")] if n_parameters else []
     inputs += modulating
     noise: list[Any] = [None] * config.levels

@@ -250,11 +250,14 @@ class TopHats(keras.layers.Layer):
     ----------
     radii : sequence of float
         R, in cells, ascending.
+    beyond : int
+        Cells that the fields extend beyond what means are returned of on every side, as much as the largest R or more
+        and a multiple of the last halving; 0 for maps that are periodic.
     """
 
-    def __init__(self, radii: Sequence[float], **options: Any):
+    def __init__(self, radii: Sequence[float], beyond: int = 0, **options: Any):
         super().__init__(**options)
-        self.radii = list(radii)
+        self.radii, self.beyond = list(radii), beyond
 
     @staticmethod
     def level(radius: float) -> int:
@@ -267,38 +270,53 @@ class TopHats(keras.layers.Layer):
         return math.ceil(radius / 2 ** cls.level(radius) + 0.5) - 1
 
     def call(self, x: Any) -> Any:
-        shape, n_fields, means = ops.shape(x), x.shape[-1], []
+        n_fields, means = x.shape[-1], []
         # Every field is a map of its own: kernels are the same for all of them.
-        x = ops.reshape(ops.moveaxis(x, -1, 1), (-1, *shape[1:-1], 1))
+        x = ops.reshape(ops.moveaxis(x, -1, 1), (-1, *ops.shape(x)[1:-1], 1))
         halved = 0
-        for level, radii in itertools.groupby(self.radii, self.level):
+        for level, group in itertools.groupby(self.radii, self.level):
             for _ in range(level - halved):
                 x = ops.average_pool(x, 2, strides=2, data_format="channels_last")
-            halved = level
-            mean = self._means(x, list(radii))
+            halved, radii = level, list(group)
+            half = self.half_width(radii[-1])
+            around = self.beyond >> level
+            # Two cells more to interpolate between, where there are.
+            more = min(2, around - half) if self.beyond else 0
+            part = within(x, around - half - more) if self.beyond else _periodic(x, half)
+            mean = ops.conv(part, self._kernel(radii, half, len(x.shape) - 2), data_format="channels_last")
             for _ in range(level):
-                mean = interpolate(mean)
-            means.append(mean)
+                mean = interpolate(mean, edge=self.beyond > 0)
+            means.append(within(mean, more << level))
         joined = ops.concatenate(means, axis=-1)
-        joined = ops.moveaxis(ops.reshape(joined, (-1, n_fields, *shape[1:-1], len(self.radii))), 1, -2)
-        return ops.reshape(joined, (-1, *shape[1:-1], n_fields * len(self.radii)))
+        shape = ops.shape(joined)[1:-1]
+        joined = ops.moveaxis(ops.reshape(joined, (-1, n_fields, *shape, len(self.radii))), 1, -2)
+        return ops.reshape(joined, (-1, *shape, n_fields * len(self.radii)))
 
-    def _means(self, x: Any, radii: list[float]) -> Any:
-        """Of maps (n, *shape, 1) that are halved alike: (n, *shape, len(radii))."""
-        half, ndim = self.half_width(radii[-1]), len(x.shape) - 2
-        for axis in range(1, ndim + 1):
-            cells = ops.shape(x)[axis]
-            # More than once around, where a map is smaller than the sphere.
-            x = ops.take(x, ops.arange(-half, cells + half) % cells, axis=axis)
+    def _kernel(self, radii: list[float], half: int, ndim: int) -> Any:
+        """Of maps that are halved alike: (2 * half + 1, …, 1, len(radii))."""
         distance = np.sqrt(sum(np.square(offset) for offset in np.indices((2 * half + 1,) * ndim) - half))
         kernel = np.stack([np.clip(r / 2 ** self.level(r) + 0.5 - distance, 0, 1) for r in radii], axis=-1)
         kernel *= (1 + np.array(radii) / 3) / kernel.sum(axis=tuple(range(ndim)))
-        kernel = ops.convert_to_tensor(kernel[..., None, :].astype(np.float32), dtype=x.dtype)
-        return ops.conv(x, kernel, padding="valid", data_format="channels_last")
+        return ops.convert_to_tensor(kernel[..., None, :].astype(np.float32))
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         assert shape[-1] is not None
-        return (*shape[:-1], shape[-1] * len(self.radii))
+        inner = [None if n is None else n - 2 * self.beyond for n in shape[1:-1]]
+        return (shape[0], *inner, shape[-1] * len(self.radii))
+
+
+def within(maps: Any, around: int) -> Any:
+    """(batch, *shape, channels) without so many cells on every side."""
+    inner = (slice(around, -around),) * (len(maps.shape) - 2) if around else ()
+    return maps[(slice(None), *inner)]
+
+
+def _periodic(x: Any, width: int) -> Any:
+    """`x` with so many cells around it, going round it more than once where it is smaller."""
+    for axis in range(1, len(x.shape) - 1):
+        cells = ops.shape(x)[axis]
+        x = ops.take(x, ops.arange(-width, cells + width) % cells, axis=axis)
+    return x
 
 
 class PixelNorm(keras.layers.Layer):
