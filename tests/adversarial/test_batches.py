@@ -329,9 +329,19 @@ def test_crops_of_maps_that_do_not_wrap_are_regions_of_them():
         assert np.isclose(windows, crop.ravel(), rtol=1e-6).all(axis=1).sum() == 1
 
 
+def test_fields_extend_beyond_the_context():
+    maps = tiny.maps(shape=(16, 16))
+    batch = batches(maps, inputs=("density", "brightness_temp"), crop=4, context=2, beyond=3)(3)
+    assert batch["maps"].shape == (4, 4, 4, 1) and batch["fields"].shape == (4, 14, 14, 2)
+    assert [x.shape for x in batch["noise"]] == [(4, 8, 8, 2), (4, 4, 4, 2)]
+    np.testing.assert_allclose(batch["maps"][..., 0], (batch["fields"][:, 5:-5, 5:-5, 1] - 1) / 2, rtol=1e-6)
+
+
 def test_crops_that_do_not_fit():
     with pytest.raises(TrainingError, match="crops of 12 cells with 4 around them do not fit in the maps"):
         batches(tiny.maps(shape=(16, 16)), crop=12, context=4)
+    with pytest.raises(TrainingError, match="4 around them, and 4 more for generator.top_hats, do not fit"):
+        batches(tiny.maps(shape=(16, 16)), crop=4, context=4, beyond=4)
 
 
 def test_a_file_that_is_damaged_in_the_middle_of_a_training(tmp_path):

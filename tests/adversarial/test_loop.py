@@ -514,8 +514,9 @@ def _with_nan():
 
 def test_three_dimensions_in_crops(tmp_path):
     """What was trained on crops paints whole boxes; the validation is of these."""
-    maps = tiny.maps(n_sim=6, per_sim=1, shape=(12, 12, 12))
+    maps = tiny.maps(n_sim=6, per_sim=1, shape=(16, 16, 16))
     recipe = tiny.recipe(
+        generator={"top_hats": [1.5]},
         objective={
             "spectral": "crps",
             "spectral_weight": 1.0,
@@ -527,7 +528,7 @@ def test_three_dimensions_in_crops(tmp_path):
     )
     checkpoint = loop.train(recipe, tmp_path / "run", maps=maps)
     card = load_card(checkpoint)
-    assert card.ndim == 3 and card.shape == [12, 12, 12] and np.isfinite(card.metrics["validation"]["D"])
+    assert card.ndim == 3 and card.shape == [16, 16, 16] and np.isfinite(card.metrics["validation"]["D"])
     assert log(tmp_path / "run")[-1]["maps"] == 8
 
 

@@ -8,10 +8,10 @@ from higan.painting.painter import receptive_radius
 from tests import backends, tiny
 
 
-def build(ndim=2, n_inputs=1, n_outputs=1, n_parameters=2, dtype="float32", **network):
+def build(ndim=2, n_inputs=1, n_outputs=1, n_parameters=2, dtype="float32", beyond=0, **network):
     config = GeneratorConfig(**{**tiny.NETWORK, **network})
     options = dict(ndim=ndim, n_inputs=n_inputs, n_outputs=n_outputs, n_parameters=n_parameters, seed=1, dtype=dtype)
-    model = build_generator(config, **options)
+    model = build_generator(config, **options, beyond=beyond)
     for layer in model.layers:
         if layer.name in ("local", "head_local"):  # which start at zero
             layer.kernel.assign(np.random.default_rng(2).normal(size=layer.kernel.shape) / 8)
@@ -130,6 +130,35 @@ def test_top_hats_go_around_maps_that_are_smaller():
     radii = [1.0, 4.0, 16.0]
     found = backends.host(TopHats(radii)(np.ones((1, 4, 8, 1), "float32")))
     np.testing.assert_allclose(found, np.broadcast_to(1 + np.array(radii) / 3, found.shape), rtol=1e-6)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_top_hats_of_a_crop_are_those_of_the_map(ndim):
+    """But for the outermost cells of the halved maps, which nothing is left to interpolate with."""
+    x = np.random.default_rng(0).normal(size=(2, *[40, 48, 40][:ndim], 2)).astype("float32")
+    inner = (slice(None), *(slice(16, -16),) * ndim)
+    radii = [1.0, 3.5, 7.0, 16.0]
+    whole, crop = backends.host(TopHats(radii)(x))[inner], backends.host(TopHats(radii, beyond=16)(x))
+    assert crop.shape == whole.shape
+    exact = [0, 1, 2, 4, 5, 6]
+    np.testing.assert_allclose(crop[..., exact], whole[..., exact], atol=1e-5)
+    assert np.abs(crop - whole).max() < 0.5 * whole[..., 3].std() * (3 if ndim == 1 else 2)
+
+
+def test_a_crop_is_painted_as_a_tile_is():
+    """Fields that extend beyond it are looked at by its top-hats, and by nothing else."""
+    config, model = build(2, top_hats=[2.0, 6.0])
+    _, cropped = build(2, top_hats=[2.0, 6.0], beyond=config.beyond)
+    values = arguments(config, (8, 8), n=1)
+    wide = np.random.default_rng(5).normal(size=(1, 24, 24, 1)).astype("float32")
+    assert config.beyond == 6
+    wide = wide[:, :20, :20]
+    out = call(cropped, [wide, *values[1:]])
+    assert out.shape == (1, 8, 8, 1)
+    for place, reached in (((0, 0), False), ((0, 10), True), ((9, 9), True)):
+        changed = wide.copy()
+        changed[0][place] += 5.0
+        assert (np.abs(call(cropped, [changed, *values[1:]]) - out).max() > 1e-4) == reached
 
 
 def test_top_hats_start_without_effect():
