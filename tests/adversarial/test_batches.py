@@ -340,7 +340,7 @@ def test_fields_extend_beyond_the_context():
 def test_crops_that_do_not_fit():
     with pytest.raises(TrainingError, match="crops of 12 cells with 4 around them do not fit in the maps"):
         batches(tiny.maps(shape=(16, 16)), crop=12, context=4)
-    with pytest.raises(TrainingError, match="4 around them, and 4 more for generator.top_hats, do not fit"):
+    with pytest.raises(TrainingError, match=r"4 around them, and 4 more for generator\.top_hats, do not fit"):
         batches(tiny.maps(shape=(16, 16)), crop=4, context=4, beyond=4)
 
 
