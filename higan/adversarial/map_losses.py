@@ -42,7 +42,7 @@ class MapLosses:
         fake, maps = bounded(raw, config.outputs), batch["maps"]
         generated, true = (by_channel(restore, config.outputs, x) for x in (fake, maps))
         parts = {"pixel": self._pixel(raw, generated, maps, true)}
-        total = pixel_weight * parts["pixel"]
+        total = pixel_weight * parts["pixel"] + _drift(raw, fake)
         pairs = {"physical": (generated, true), "scaled": (fake, maps)}
         chosen = [pairs[name] for name in losses.spectral_fields]
         if losses.spectral_weight:
@@ -132,11 +132,15 @@ class MapLosses:
 def bounded(raw: Any, outputs: Sequence[Scaling]) -> Any:
     """Generated maps within the physical bounds.
 
-    The gradient passes what lies beyond: a cell wrongly emptied can be filled again. The pixel loss keeps the raw
-    output from drifting.
+    The gradient passes what lies beyond: a cell wrongly emptied can be filled again.
     """
     within = by_channel(lambda scaling, y: scaling.bound(y, ops), outputs, raw)
     return raw + ops.stop_gradient(within - raw)
+
+
+def _drift(raw: Any, bound: Any) -> Any:
+    """Mean square of how much more than 1 generated maps lie beyond their bounds, where no loss sees what they do."""
+    return ops.mean(ops.square(ops.maximum(ops.abs(raw - ops.stop_gradient(bound)) - 1.0, 0.0)))
 
 
 def by_channel(function: Callable[[Scaling, Any], Any], scalings: Sequence[Scaling], maps: Any) -> Any:
