@@ -220,7 +220,9 @@ class Step:
         losses = {}
         with torch.autocast("cpu", torch.bfloat16) if self.bfloat16 else contextlib.nullcontext():
             raw = self._generate(*condition, *batch["noise"])
-            fake = raw + (raw.clamp(options["lower"], options["upper"]) - raw).detach()
+            bound = raw.clamp(options["lower"], options["upper"])
+            fake = raw + (bound - raw).detach()
+            drift = ((raw - bound.detach()).abs() - 1).clamp(min=0).square().mean()
             losses["pixel"] = (raw - maps).abs().mean()
             # Both losses come from one pass of the discriminator: the update is simultaneous.
             n = len(maps)
@@ -232,7 +234,7 @@ class Step:
                 losses["r1"], losses["r2"] = self._penalties(torch.cat([maps, fake.detach()]), twice)
                 penalty = 0.5 * options["r1"] * losses["r1"] + 0.5 * options["r2"] * losses["r2"]
                 loss = loss + options["penalty_every"] * penalty
-        total = losses["generator"] + options["pixel_weight"] * losses["pixel"]
+        total = losses["generator"] + options["pixel_weight"] * losses["pixel"] + drift
         gradients = [
             torch.autograd.grad(total, weights[0], retain_graph=True),
             torch.autograd.grad(loss, weights[1]),
