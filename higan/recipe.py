@@ -124,7 +124,8 @@ class ObjectiveConfig(_Table):
         these are. 1 stands for cells; larger ones hold the generator to how bright cells gather.
     margin : float
         Cells that lie on a physical bound are aimed at so far beyond it by the pixel loss, in scaled space (standard
-        deviations): what the noise does to an empty cell then stays out of sight.
+        deviations): what the noise does to an empty cell then stays out of sight. Whatever lies more than 1 beyond, or
+        the margin where that is more, costs the square of it.
     spectral_weight : float
         Of the loss on the power spectrum, taken over the maps of each simulation in the batch.
     spectral : {"ratio", "crps"}
@@ -242,14 +243,14 @@ class TrainingConfig(_Table):
         boxes; many cheap simulations first, then a few dear ones. Or a checkpoint, a folder or the name of a shipped
         one, of the same fields, units and parameters with the same ranges: its generator is trained on, beside a
         discriminator that starts anew. Either way the generator may be given `interpolated`, `tracing`, `gated`,
-        `cellwise` or `top_hats`.
+        `cellwise` or `top_hats` that it had not.
     batch_size : int
     maps_per_simulation : int
         Maps of each simulation in a batch.
     crop, context : int
         Train on random cubes of side `crop` instead of whole maps, painted with `context` more cells on every side, as
-        tiles are; both are multiples of the generator's stride. Around that `generator.top_hats` see as much as they
-        reach.
+        tiles are; both are multiples of the generator's stride. Maps have to hold that and what the largest of
+        `generator.top_hats` reaches around it.
     learning_rate : float
     discriminator_learning_rate : float, optional
         That of the generator where not given.

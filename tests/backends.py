@@ -48,6 +48,14 @@ def noise():
     return noise_field((6, 4), 3, seed=11, rows=[0, 7], realisations=[2, 0], level=1, origin=(4, -2), period=(8, 8))
 
 
+def top_hats():
+    """Means in top-hats of a map, and of a crop of a larger one."""
+    from higan.networks.layers import TopHats
+
+    x = np.random.default_rng(3).normal(size=(2, 12, 24, 20, 2)).astype("float32")
+    return np.concatenate([host(TopHats([1.0, 6.0])(x)).ravel(), host(TopHats([1.0, 3.0], 3)(x)).ravel()])
+
+
 def sampled(checkpoint):
     """Maps of a checkpoint, as a user samples them."""
     import higan
@@ -237,6 +245,7 @@ def main(checkpoint, path):
     if backend != "tensorflow":
         sys.modules["tensorflow"] = None  # as if it were not installed
     results = {"noise": noise(), "initial_weights": np.array(initial_weights()), "sampled": sampled(checkpoint)}
+    results["top_hats"] = top_hats()
     results |= {f"gradients/{name}": values for name, values in gradients(checkpoint).items()}
     if backend != "torch":
         for objective in OBJECTIVES:

@@ -104,7 +104,15 @@ def painter(seed=1, **changes):
     from higan.painting.painter import Painter, build_model
 
     described = card(**changes)
-    return Painter(described, build_model(described, seed))
+    return Painter(described, woken(build_model(described, seed)))
+
+
+def woken(model):
+    """A generator whose means in top-hats count, which start without effect."""
+    for layer in model.layers:
+        if layer.name in ("local", "head_local"):
+            layer.kernel.assign(np.random.default_rng(2).normal(size=layer.kernel.shape) / 8)
+    return model
 
 
 RECIPE = {

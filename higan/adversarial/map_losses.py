@@ -42,7 +42,8 @@ class MapLosses:
         fake, maps = bounded(raw, config.outputs), batch["maps"]
         generated, true = (by_channel(restore, config.outputs, x) for x in (fake, maps))
         parts = {"pixel": self._pixel(raw, generated, maps, true)}
-        total = pixel_weight * parts["pixel"] + _drift(raw, fake)
+        parts["drift"] = _drift(raw, fake, max(1.0, losses.margin))
+        total = pixel_weight * parts["pixel"] + parts["drift"]
         pairs = {"physical": (generated, true), "scaled": (fake, maps)}
         chosen = [pairs[name] for name in losses.spectral_fields]
         if losses.spectral_weight:
@@ -138,9 +139,12 @@ def bounded(raw: Any, outputs: Sequence[Scaling]) -> Any:
     return raw + ops.stop_gradient(within - raw)
 
 
-def _drift(raw: Any, bound: Any) -> Any:
-    """Mean square of how much more than 1 generated maps lie beyond their bounds, where no loss sees what they do."""
-    return ops.mean(ops.square(ops.maximum(ops.abs(raw - ops.stop_gradient(bound)) - 1.0, 0.0)))
+def _drift(raw: Any, bound: Any, most: float) -> Any:
+    """Mean square of how much farther than `most` generated maps lie beyond their bounds.
+
+    Out there the pixel loss alone sees them, and the gradients that pass push on and on.
+    """
+    return ops.mean(ops.square(ops.maximum(ops.abs(raw - ops.stop_gradient(bound)) - most, 0.0)))
 
 
 def by_channel(function: Callable[[Scaling, Any], Any], scalings: Sequence[Scaling], maps: Any) -> Any:

@@ -26,7 +26,7 @@ class StepConfig:
     window : str, optional
         Of losses in Fourier space, for maps that are not periodic.
     context : int
-        Cells on every side that fields and noise have beyond the maps: painted, and cut off before any loss.
+        Cells on every side that noise has beyond the maps, and fields at least: painted, and cut off before any loss.
     maps_per_simulation : int
         Maps of each simulation in a batch, which are neighbours: the groups of the spectral loss.
     kernel : array, optional

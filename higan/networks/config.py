@@ -8,8 +8,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-WIDEST = 4.0  # radius, in cells, of the largest top-hat that is taken of a map as it is; beyond, it is halved first
+WIDEST = 4.0  # radius, in cells, of the largest top-hat that is taken of a map as it is
 LOCAL_WIDTH, LOCAL_LAYERS = 64, 3  # of the network that sees the means in top-hats
+
+
+def halvings(radius: float) -> int:
+    """How often a map is halved for its means in top-hats of `radius` cells."""
+    return max(0, math.ceil(math.log2(radius / WIDEST)))
+
 
 Width = Annotated[int, Field(ge=1, le=8192)]
 
@@ -60,7 +66,7 @@ class GeneratorConfig(BaseModel):
         has power up to the corners of the cube of modes, which kernels of three cells hardly give.
     top_hats : list of float
         Radii, in cells, of top-hats: a network of the same cell alone sees the parameters, the fields and their means
-        within these spheres. What an excursion set decides (Furlanetto, Zaldarriaga & Hernquist 2004, ApJ 613, 1: gas
+        within these spheres (discs in two dimensions). What an excursion set decides (Furlanetto, Zaldarriaga & Hernquist 2004, ApJ 613, 1: gas
         is ionised where the density within any sphere about it is above a barrier) is such a function, which
         convolutions take long to learn. Up to 4 times the stride.
     embedding : int
@@ -158,8 +164,14 @@ class GeneratorConfig(BaseModel):
 
     @property
     def beyond(self) -> int:
-        """Cells around a crop of a larger map that its top-hats look at, and nothing else; a multiple of the stride."""
-        return -(-math.ceil(max(self.top_hats, default=0)) // self.stride) * self.stride
+        """Cells around a crop of a larger map that its top-hats look at, and nothing else.
+
+        Whole cells of every halved map, with one more to interpolate with.
+        """
+        levels = {radius: halvings(radius) for radius in self.top_hats}
+        whole = 2 ** max(levels.values(), default=0)
+        reached = [(math.ceil(r / 2**level) + (level > 0)) * 2**level for r, level in levels.items()]
+        return -(-max(reached, default=0) // whole) * whole
 
     @property
     def random(self) -> bool:

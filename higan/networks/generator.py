@@ -80,7 +80,7 @@ def build_generator(
     inputs = [keras.Input((*space, n_inputs), name="fields")] if n_inputs else []
     fields = means = None
     if n_inputs:
-        fields = within(inputs[0], beyond)
+        fields = within(inputs[0], beyond) if beyond else inputs[0]
         if config.top_hats:
             means = TopHats(config.top_hats, beyond, name="top_hats", dtype="float32")(inputs[0])
     modulating = [keras.Input((n_parameters,), name="parameters")] if n_parameters else []

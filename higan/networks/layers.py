@@ -1,4 +1,4 @@
-"""Layers that the networks share: convolution, pixel norm, modulation, resampling, noise injection.
+"""Layers that the networks share: convolution, means in top-hats, pixel norm, modulation, resampling.
 
 None of them looks beyond its kernel: no statistics over space, so that the value of a cell does not depend on the
 extent of the map it is painted in, and a box rolled by the generator's stride gives the output rolled.
@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from higan.networks.config import WIDEST
+from higan.networks.config import halvings
 
 
 class HostNormal(keras.initializers.Initializer):
@@ -239,20 +239,20 @@ def _around(values: Any, ndim: int = 2) -> Any:
 
 
 class TopHats(keras.layers.Layer):
-    """Means of each field of (batch, *shape, fields) within spheres about each cell; periodic.
+    """Means of each field of (batch, *shape, fields) within spheres (discs in two dimensions) about each cell.
 
     Returns (batch, *shape, fields * len(radii)). A cell at the rim counts by 1/2 plus how far its centre lies within.
     A radius of more than four cells is taken of the map halved until it is not, and interpolated. So rims are soft, by
-    about a cell of that map, and the spheres larger: by their second moment up to an eighth above 2 cells. Means are
-    multiplied by 1 + R / 3, about what the scatter of a matter field falls by.
+    about a cell of that map, and spheres larger than they are called: by their second moment an eighth from 2 cells on,
+    a quarter just above 4, 8 or 16. Means are multiplied by 1 + R / 3, about what the scatter of a matter field falls by.
 
     Parameters
     ----------
     radii : sequence of float
         R, in cells, ascending.
     beyond : int
-        Cells that the fields extend beyond what means are returned of on every side, as much as the largest R or more
-        and a multiple of the last halving; 0 for maps that are periodic.
+        Cells that the fields extend beyond what means are returned of on every side
+        (:attr:`higan.networks.config.GeneratorConfig.beyond`); 0 for periodic maps.
     """
 
     def __init__(self, radii: Sequence[float], beyond: int = 0, **options: Any):
@@ -260,28 +260,22 @@ class TopHats(keras.layers.Layer):
         self.radii, self.beyond = list(radii), beyond
 
     @staticmethod
-    def level(radius: float) -> int:
-        """How often a map is halved for its means within `radius`."""
-        return max(0, math.ceil(math.log2(radius / WIDEST)))
-
-    @classmethod
-    def half_width(cls, radius: float) -> int:
+    def half_width(radius: float) -> int:
         """Cells of the halved map on each side that the mean is of."""
-        return math.ceil(radius / 2 ** cls.level(radius) + 0.5) - 1
+        return math.ceil(radius / 2 ** halvings(radius) + 0.5) - 1
 
     def call(self, x: Any) -> Any:
         n_fields, means = x.shape[-1], []
         # Every field is a map of its own: kernels are the same for all of them.
         x = ops.reshape(ops.moveaxis(x, -1, 1), (-1, *ops.shape(x)[1:-1], 1))
         halved = 0
-        for level, group in itertools.groupby(self.radii, self.level):
+        for level, group in itertools.groupby(self.radii, halvings):
             for _ in range(level - halved):
                 x = ops.average_pool(x, 2, strides=2, data_format="channels_last")
             halved, radii = level, list(group)
             half = self.half_width(radii[-1])
             around = self.beyond >> level
-            # Two cells more to interpolate between, where there are.
-            more = min(2, around - half) if self.beyond else 0
+            more = 1 if self.beyond and level else 0  # to interpolate with
             part = within(x, around - half - more) if self.beyond else _periodic(x, half)
             mean = ops.conv(part, self._kernel(radii, half, len(x.shape) - 2), data_format="channels_last")
             for _ in range(level):
@@ -295,7 +289,7 @@ class TopHats(keras.layers.Layer):
     def _kernel(self, radii: list[float], half: int, ndim: int) -> Any:
         """Of maps that are halved alike: (2 * half + 1, …, 1, len(radii))."""
         distance = np.sqrt(sum(np.square(offset) for offset in np.indices((2 * half + 1,) * ndim) - half))
-        kernel = np.stack([np.clip(r / 2 ** self.level(r) + 0.5 - distance, 0, 1) for r in radii], axis=-1)
+        kernel = np.stack([np.clip(r / 2 ** halvings(r) + 0.5 - distance, 0, 1) for r in radii], axis=-1)
         kernel *= (1 + np.array(radii) / 3) / kernel.sum(axis=tuple(range(ndim)))
         return ops.convert_to_tensor(kernel[..., None, :].astype(np.float32))
 

@@ -1,5 +1,6 @@
 """The networks are the same on every backend."""
 
+import numpy as np
 import pytest
 
 from tests import backends
@@ -10,9 +11,13 @@ def test_initial_weights(backend, request):
     assert str(request.getfixturevalue(f"{backend}_results")["initial_weights"]) == backends.initial_weights()
 
 
-def test_initial_weights_depend_on_seed_and_layer():
-    import numpy as np
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_top_hats(backend, request):
+    found = request.getfixturevalue(f"{backend}_results")["top_hats"]
+    np.testing.assert_allclose(found, backends.top_hats(), atol=1e-5)
 
+
+def test_initial_weights_depend_on_seed_and_layer():
     from higan.networks.layers import HostNormal
 
     draws = [HostNormal(*what, 1.0)((3, 3, 16, 16)) for what in ((1, "a"), (1, "a"), (1, "b"), (2, "a"))]

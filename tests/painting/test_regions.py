@@ -16,6 +16,7 @@ def painters():
         2: tiny.painter(widths=[4, 6, 8]),
         3: tiny.painter(ndim=3, widths=[4, 6]),
         "deep": tiny.painter(widths=[2, 2, 2, 2]),
+        "top-hats": tiny.painter(widths=[4, 6], top_hats=[1.0, 6.0]),
     }
 
 
@@ -38,6 +39,7 @@ def paint(painter, shape, n=2, seed=5, rows=None, fields=None, **options):
         (2, (64, 16), (16, 40)),
         (2, (50, 70), (16, 33)),
         (3, (20, 16, 24), (10, 16)),
+        ("top-hats", (40, 50), (7, 16)),
     ],
 )
 def test_tiles_are_the_whole(painters, ndim, shape, tiles, periodic):
