@@ -84,9 +84,8 @@ class Batches:
         self.extent = tuple(n + 2 * context for n in self.shape)
         self.seen = tuple(n + 2 * beyond for n in self.extent)
         if any(inner > n for inner, n in zip(self.seen, maps.shape, strict=True)):
-            hats, less = (
-                (f", and {beyond} more for generator.top_hats,", ", generator.top_hats") if beyond else ("", "")
-            )
+            hats = f", and {beyond} more for generator.top_hats," if beyond else ""
+            less = ", generator.top_hats" if beyond else ""
             raise TrainingError(
                 f"crops of {crop} cells with {context} around them{hats} do not fit in the maps of {maps.name}, of "
                 f"{' x '.join(map(str, maps.shape))}. Make training.crop{less} or training.context smaller."

@@ -66,9 +66,9 @@ class GeneratorConfig(BaseModel):
         has power up to the corners of the cube of modes, which kernels of three cells hardly give.
     top_hats : list of float
         Radii, in cells, of top-hats: a network of the same cell alone sees the parameters, the fields and their means
-        within these spheres (discs in two dimensions). What an excursion set decides (Furlanetto, Zaldarriaga & Hernquist 2004, ApJ 613, 1: gas
-        is ionised where the density within any sphere about it is above a barrier) is such a function, which
-        convolutions take long to learn. Up to 4 times the stride.
+        within these spheres (discs in two dimensions). What an excursion set decides (Furlanetto, Zaldarriaga &
+        Hernquist 2004, ApJ 613, 1: gas is ionised where the density within any sphere about it is above a barrier) is
+        such a function, which convolutions take long to learn. Up to 4 times the stride.
     embedding : int
         Width of the embedding of the parameters.
     """

@@ -244,7 +244,8 @@ class TopHats(keras.layers.Layer):
     Returns (batch, *shape, fields * len(radii)). A cell at the rim counts by 1/2 plus how far its centre lies within.
     A radius of more than four cells is taken of the map halved until it is not, and interpolated. So rims are soft, by
     about a cell of that map, and spheres larger than they are called: by their second moment an eighth from 2 cells on,
-    a quarter just above 4, 8 or 16. Means are multiplied by 1 + R / 3, about what the scatter of a matter field falls by.
+    a quarter just above 4, 8 or 16. Means are multiplied by 1 + R / 3, about what the scatter of a matter field falls
+    by.
 
     Parameters
     ----------
