@@ -85,8 +85,10 @@ def test_losses_are_those_of_the_networks(name, first_losses):
     spread = np.abs(raws[0] - raws[-1]).mean()
     assert (spread > 0) == (draws == 2) == (name in backends.PENALISED)
     assert found["pixel"] == pytest.approx(missed - spread / 2, rel=1e-5)
+    beyond = np.maximum(backends.LOWER - 1 - raw, 0)
+    assert found["drift"] == pytest.approx(np.square(beyond).mean(), rel=1e-4, abs=1e-7)
     if name == "none":
-        assert set(found) == {"pixel"}
+        assert set(found) == {"pixel", "drift"}
         return
     fakes = np.maximum(raws, backends.LOWER)
     fake = fakes[0]
@@ -98,7 +100,8 @@ def test_losses_are_those_of_the_networks(name, first_losses):
     for key, formula in zip(("discriminator", "generator"), FORMULAS[name], strict=True):
         expected = np.mean([formula(real, fake).mean() for real, fake in zip(*logits, strict=True)])
         assert found[key] == pytest.approx(expected, rel=1e-4, abs=1e-6)
-    expected = {"pixel", "generator", "discriminator"} | ({"gradient_penalty"} if name == "wgan-gp" else {"r1", "r2"})
+    penalties = {"gradient_penalty"} if name == "wgan-gp" else {"r1", "r2"}
+    expected = {"pixel", "drift", "generator", "discriminator"} | penalties
     if name in backends.PENALISED:
         expected.add("spectral")
         P = [powers(maps[..., 0]).sum(axis=0) for maps in (*fakes, batch["maps"])]
