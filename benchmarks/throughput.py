@@ -1,6 +1,6 @@
 """Training and painting on TensorFlow by batch, size, dimensions, precision and cores: maps/s, share of the peak.
 
-    python benchmarks/throughput.py [--repeats 3] [--only batch size 3d cores]
+    python benchmarks/throughput.py [--repeats 3] [--only batch size 3d cores] [--precisions float32 bfloat16]
 
 The peak is what a product of large matrices reaches on the same cores in the same run, at the same precision. What the
 networks need is counted in their convolutions and dense layers: F_G and F_D for a map forwards. Painting takes F_G;
@@ -141,13 +141,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=["batch", "size", "3d", "cores"], default=None)
+    parser.add_argument("--precisions", nargs="+", choices=list(PRECISIONS), default=list(PRECISIONS))
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
     results: dict[str, Any] = {"machine": machine()}
     groups = variants() | {"cores": {"one core": FLAT, "two cores": FLAT}}
-    for precision, policy in PRECISIONS.items():
+    for precision in options.precisions:
         for group in options.only or groups:
-            settings = {name: dataclasses.replace(s, precision=policy) for name, s in groups[group].items()}
+            settings = {
+                name: dataclasses.replace(s, precision=PRECISIONS[precision]) for name, s in groups[group].items()
+            }
             cores = {"one core": 1, "two cores": 2}
             found = results.setdefault(precision, {})[group] = measure(settings, options.repeats, cores)
             print(f"{group}, {precision}")
