@@ -147,10 +147,9 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine()}
     groups = variants() | {"cores": {"one core": FLAT, "two cores": FLAT}}
     for precision in options.precisions:
+        policy = PRECISIONS[precision]
         for group in options.only or groups:
-            settings = {
-                name: dataclasses.replace(s, precision=PRECISIONS[precision]) for name, s in groups[group].items()
-            }
+            settings = {name: dataclasses.replace(s, precision=policy) for name, s in groups[group].items()}
             cores = {"one core": 1, "two cores": 2}
             found = results.setdefault(precision, {})[group] = measure(settings, options.repeats, cores)
             print(f"{group}, {precision}")

@@ -41,8 +41,10 @@ class MapLosses:
         config, losses, mean = self.config, self.config.losses, self.mean
         fake, maps = bounded(raw, config.outputs), batch["maps"]
         generated, true = (by_channel(restore, config.outputs, x) for x in (fake, maps))
-        parts = {"pixel": self._pixel(raw, generated, maps, true)}
-        parts["drift"] = _drift(raw, fake, max(1.0, losses.margin))
+        parts = {
+            "pixel": self._pixel(raw, generated, maps, true),
+            "drift": _drift(raw, fake, max(1.0, losses.margin)),
+        }
         total = pixel_weight * parts["pixel"] + parts["drift"]
         pairs = {"physical": (generated, true), "scaled": (fake, maps)}
         chosen = [pairs[name] for name in losses.spectral_fields]

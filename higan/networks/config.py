@@ -17,6 +17,11 @@ def halvings(radius: float) -> int:
     return max(0, math.ceil(math.log2(radius / WIDEST)))
 
 
+def half_width(radius: float) -> int:
+    """Cells of the map halved so often, on each side, that a mean in a top-hat of `radius` cells is of."""
+    return math.ceil(radius / 2 ** halvings(radius) + 0.5) - 1
+
+
 Width = Annotated[int, Field(ge=1, le=8192)]
 
 
@@ -107,8 +112,8 @@ class GeneratorConfig(BaseModel):
             raise ValueError(f"top_hats are radii in ascending order, each once, not {self.top_hats}")
         if self.top_hats and (self.centred or self.levels == 1 or self.top_hats[-1] > WIDEST * self.stride):
             raise ValueError(
-                "top_hats are of maps without edges, with two widths or more, and of 4 times the stride at most "
-                f"({WIDEST * self.stride:g} cells here): give others, or leave them out"
+                f"top_hats are of maps without edges, with two widths or more, and of {WIDEST:g} times the stride at "
+                f"most ({WIDEST * self.stride:g} cells here): give others, or leave them out"
             )
         if self.isotropic and self.centred:
             raise ValueError("centred maps tell directions apart by coordinates: leave isotropic or centred out")

@@ -78,11 +78,6 @@ def build_generator(
     # `edge`, whether convolutions keep the sides of a map apart.
     options: dict[str, Any] = {"seed": seed, "edge": config.centred, "isotropic": config.isotropic, "dtype": dtype}
     inputs = [keras.Input((*space, n_inputs), name="fields")] if n_inputs else []
-    fields = means = None
-    if n_inputs:
-        fields = within(inputs[0], beyond) if beyond else inputs[0]
-        if config.top_hats:
-            means = TopHats(config.top_hats, beyond, name="top_hats", dtype="float32")(inputs[0])
     modulating = [keras.Input((n_parameters,), name="parameters")] if n_parameters else []
     inputs += modulating
     noise: list[Any] = [None] * config.levels
@@ -124,7 +119,12 @@ def build_generator(
             return keras.layers.Concatenate(name=name, dtype=dtype)([x, ops.log(radius), ops.exp(-radius)])
         return Position(name=name, dtype=dtype)(x) if config.centred else x
 
-    local = None if means is None else _pointwise([fields, means], embedding, seed, dtype)
+    local = None
+    if n_inputs:
+        fields = within(inputs[0], beyond) if beyond else inputs[0]
+        if config.top_hats:
+            means = TopHats(config.top_hats, beyond, name="top_hats", dtype="float32")(inputs[0])
+            local = _pointwise([fields, means], embedding, seed, dtype)
     # Without fields there is nothing to look at on the way down: the coarsest noise is where a map begins.
     skips: list[Any] = [None] * (config.levels - 1)
     if n_inputs:
@@ -151,7 +151,7 @@ def build_generator(
             x = PixelNorm(name=f"merge{level}_norm", dtype=dtype)(x)
         if local is not None and level == 0:
             # It starts without effect, here and at the head.
-            told = convolution(local, width, "local", seed, kernel=1, gain=0.0, dtype=dtype)
+            told = convolution(local, width, "local", kernel=1, gain=0.0, **options)
             x = keras.layers.Add(name="merge0_local", dtype=dtype)([x, told])
         x = _block(x, width, f"up{level}", embedding, noise[level], gated=config.gated, **options)
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)

@@ -7,7 +7,6 @@ extent of the map it is painted in, and a box rolled by the generator's stride g
 from __future__ import annotations
 
 import itertools
-import math
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from higan.networks.config import halvings
+from higan.networks.config import half_width, halvings
 
 
 class HostNormal(keras.initializers.Initializer):
@@ -260,11 +259,6 @@ class TopHats(keras.layers.Layer):
         super().__init__(**options)
         self.radii, self.beyond = list(radii), beyond
 
-    @staticmethod
-    def half_width(radius: float) -> int:
-        """Cells of the halved map on each side that the mean is of."""
-        return math.ceil(radius / 2 ** halvings(radius) + 0.5) - 1
-
     def call(self, x: Any) -> Any:
         n_fields, means = x.shape[-1], []
         # Every field is a map of its own: kernels are the same for all of them.
@@ -274,7 +268,7 @@ class TopHats(keras.layers.Layer):
             for _ in range(level - halved):
                 x = ops.average_pool(x, 2, strides=2, data_format="channels_last")
             halved, radii = level, list(group)
-            half = self.half_width(radii[-1])
+            half = half_width(radii[-1])
             around = self.beyond >> level
             more = 1 if self.beyond and level else 0  # to interpolate with
             part = within(x, around - half - more) if self.beyond else _periodic(x, half)

@@ -18,9 +18,8 @@ from higan.checkpoint import Card, check_size, load_card, load_weights
 from higan.errors import ParameterError
 from higan.mapset import MapSet
 from higan.matter import Cosmology, draw_density
-from higan.networks.config import GeneratorConfig, halvings
+from higan.networks.config import GeneratorConfig, half_width, halvings
 from higan.networks.generator import build_generator
-from higan.networks.layers import TopHats
 from higan.noise import generator_noise
 from higan.photometry import flux
 from higan.quantile_mapping import QuantileMapping
@@ -51,7 +50,7 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
             first, last = 2 * first - between - 3, 2 * last + 1 + between + 3
         found = [cell - (first - 1), last + 1 - cell]  # head
         for radius in config.top_hats if fields else []:
-            level, half = halvings(radius), TopHats.half_width(radius)
+            level, half = halvings(radius), half_width(radius)
             first, last = (cell >> level) - half, (cell >> level) + half
             for _ in range(level):
                 first, last = 2 * first - 1, 2 * last + 2
