@@ -49,24 +49,25 @@ class PeriodicPadding(keras.layers.Layer):
         self.width = width
 
     def call(self, x: Any) -> Any:
-        width = self.width
-        for axis in range(1, len(x.shape) - 1):
-            n = x.shape[axis]
-            if n is not None and n >= 2 * width:
-                # The gradient of a split is a concatenation; that of slices adds up maps that are zero but for an edge.
-                first, inner, last = ops.split(x, [width, n - width], axis=axis)
-                parts = [last, first, inner, last, first]
-            else:
-                before = [slice(None)] * len(x.shape)
-                after = list(before)
-                before[axis], after[axis] = slice(-width, None), slice(None, width)
-                parts = [x[tuple(before)], x, x[tuple(after)]]
-            x = ops.concatenate(parts, axis=axis)
-        return x
+        return periodic(x, self.width)
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         inner = [None if n is None else n + 2 * self.width for n in shape[1:-1]]
         return (shape[0], *inner, shape[-1])
+
+
+def periodic(x: Any, width: int) -> Any:
+    """See :class:`PeriodicPadding`; goes around more than once where a map has fewer cells."""
+    for axis in range(1, len(x.shape) - 1):
+        n = x.shape[axis]
+        if n is not None and n >= 2 * width:
+            # The gradient of a split is a concatenation; that of slices adds up maps that are zero but for an edge.
+            first, inner, last = ops.split(x, [width, n - width], axis=axis)
+            x = ops.concatenate([last, first, inner, last, first], axis=axis)
+        else:
+            cells = ops.shape(x)[axis]
+            x = ops.take(x, ops.arange(-width, cells + width) % cells, axis=axis)
+    return x
 
 
 class Interpolation(keras.layers.Layer):
@@ -271,7 +272,7 @@ class TopHats(keras.layers.Layer):
             half = half_width(radii[-1])
             around = self.beyond >> level
             more = 1 if self.beyond and level else 0  # to interpolate with
-            part = within(x, around - half - more) if self.beyond else _periodic(x, half)
+            part = within(x, around - half - more) if self.beyond else periodic(x, half)
             mean = ops.conv(part, self._kernel(radii, half, len(x.shape) - 2), data_format="channels_last")
             for _ in range(level):
                 mean = interpolate(mean, edge=self.beyond > 0)
@@ -298,14 +299,6 @@ def within(maps: Any, around: int) -> Any:
     """(batch, *shape, channels) without so many cells on every side."""
     inner = (slice(around, -around),) * (len(maps.shape) - 2) if around else ()
     return maps[(slice(None), *inner)]
-
-
-def _periodic(x: Any, width: int) -> Any:
-    """`x` with so many cells around it, going round it more than once where it is smaller."""
-    for axis in range(1, len(x.shape) - 1):
-        cells = ops.shape(x)[axis]
-        x = ops.take(x, ops.arange(-width, cells + width) % cells, axis=axis)
-    return x
 
 
 class PixelNorm(keras.layers.Layer):
