@@ -638,16 +638,16 @@ def parts(n: int, shape: Sequence[int], cells: int = 2**24) -> Iterator[tuple[sl
 
 
 def _take(array: Any, rows: np.ndarray, place: tuple[slice, ...] = ()) -> np.ndarray:
-    """Rows of an array-like in any order, cut to `place`; h5py wants them ascending, without repeats."""
+    """Rows of an array-like in any order, cut to `place`."""
     if isinstance(array, _Rows):
         return _take(array.array, array.rows[rows], place)
     if isinstance(array, np.ndarray) and not place:
         return array[rows]
     unique, inverse = np.unique(rows, return_inverse=True)
-    index: Any = unique
-    if len(unique) and unique[-1] - unique[0] + 1 == len(unique):
-        index = slice(int(unique[0]), int(unique[-1]) + 1)
-    values = array[(index, *place)] if place else array[index]
+    # Run by run: HDF5 takes thirty times as long for a list of rows as for each of them.
+    starts = np.flatnonzero(np.diff(unique, prepend=-2) != 1)
+    runs = [slice(int(run[0]), int(run[-1]) + 1) for run in np.split(unique, starts[1:])] if len(unique) else [slice(0)]
+    values = np.concatenate([array[(run, *place)] if place else array[run] for run in runs])
     return values if np.array_equal(unique, rows) else values[inverse]
 
 
