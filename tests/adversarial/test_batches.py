@@ -255,7 +255,7 @@ def test_only_the_rows_of_the_batch_are_read():
             self.reads = []
 
         def __getitem__(self, index):
-            assert isinstance(index, slice)  # HDF5 takes thirty times as long for a list of rows
+            assert isinstance(index[0], slice)  # HDF5 takes thirty times as long for a list of rows
             rows = np.arange(1000)[index]
             self.reads += rows.tolist()
             return np.zeros((len(rows), 8, 8), "float32")
@@ -270,7 +270,7 @@ def test_only_the_rows_of_the_batch_are_read():
     )
     make = batches(maps)
     batch = make(0)
-    assert density.reads == temperature.reads == sorted(set(make.rows_of(0).tolist())) and "parameters" not in batch
+    assert density.reads == temperature.reads == make.rows_of(0).tolist() and "parameters" not in batch
 
 
 # -- the thread ----------------------------------------------------------------------------------------------
