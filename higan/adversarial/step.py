@@ -237,9 +237,10 @@ class Step:
         return _over_scales(self.config.objective.generator, logits)
 
     def _generate(self, weights: Sequence[Any], batch: Mapping[str, Any]) -> Any:
-        condition = [repeat(c, self.config.realisations) for c in _condition(batch)]
-        inputs = condition + list(batch.get("noise", []))
-        return within(self.generator.stateless_call(list(weights), [], inputs)[0], self.config.context)
+        inputs = _condition(batch) + list(batch.get("noise", []))
+        raw = within(self.generator.stateless_call(list(weights), [], inputs)[0], self.config.context)
+        # Without noise realisations are all alike.
+        return raw if "noise" in batch else repeat(raw, self.config.realisations)
 
     def _observed(self, real: Any, fake: Any, batch: Mapping[str, Any]) -> tuple[Any, Any]:
         """True and generated maps, scaled, through the telescope and with its noise, where they are observed."""

@@ -19,6 +19,7 @@ from higan.networks.layers import (
     Modulation,
     PixelNorm,
     Position,
+    Repeated,
     SersicProfiles,
     TopHats,
     activation,
@@ -66,7 +67,8 @@ def build_generator(
     keras.Model
         Called on a list: fields (batch, *shape, n_inputs), parameters (batch, n_parameters), then the noise of each
         level (batch, *shape / 2^level, noise_channels) and the latent vector (batch, latent), each if there are any.
-        Returns (batch, *shape, n_outputs).
+        Returns (batch, *shape, n_outputs). Noise may be given for several realisations of each map, those of the
+        second upon those of the first along the batch: what does not depend on it is made once.
 
     Examples
     --------
@@ -90,14 +92,19 @@ def build_generator(
         if config.profiles:
             direction, latent = latent[:, :2], latent[:, 2:]
         modulating.append(latent)
+
+    drawn_by = latent if config.latent else noise[-1]
+
+    def for_each(x: Any, name: str) -> Any:
+        """`x` of every map for each realisation of its noise."""
+        return x if x is None or drawn_by is None else Repeated(name=f"{name}_each")([x, drawn_by])
+
     embedding = None
     if modulating:
-        joined = (
-            keras.layers.Concatenate(name="modulating", dtype=dtype)(modulating)
-            if config.latent and n_parameters
-            else modulating[0]
-        )
-        embedding = embed(joined, config.embedding, seed, "generator", dtype)
+        if config.latent and n_parameters:
+            modulating[0] = for_each(modulating[0], "parameters")
+            modulating = [keras.layers.Concatenate(name="modulating", dtype=dtype)(modulating)]
+        embedding = embed(modulating[0], config.embedding, seed, "generator", dtype)
 
     def dense(width: int, name: str) -> Any:
         kernel = HostNormal(seed, name, 0.3)
@@ -121,9 +128,11 @@ def build_generator(
 
     local = None
     if n_inputs:
-        fields = within(inputs[0], beyond) if beyond else inputs[0]
+        # A latent vector modulates all there is; without one no noise is seen on the way down.
+        seen = for_each(inputs[0], "seen") if config.latent else inputs[0]
+        fields = within(seen, beyond) if beyond else seen
         if config.top_hats:
-            means = TopHats(config.top_hats, beyond, name="top_hats", dtype="float32")(inputs[0])
+            means = TopHats(config.top_hats, beyond, name="top_hats", dtype="float32")(seen)
             local = _pointwise([fields, means], embedding, seed, dtype)
     # Without fields there is nothing to look at on the way down: the coarsest noise is where a map begins.
     skips: list[Any] = [None] * (config.levels - 1)
@@ -135,6 +144,7 @@ def build_generator(
             x = convolution(x, config.widths[level + 1], f"widen{level}", kernel=1, gain=1.0, **options)
     else:
         x = convolution(place(noise[-1], config.levels - 1, "position"), config.widths[-1], "stem", **options)
+    x, embedding = for_each(x, "bottom"), for_each(embedding, "embedding")
     for i in range(config.bottom_blocks):
         x = _block(x, config.widths[-1], f"bottom{i}", embedding, noise[-1], gated=config.gated, **options)
     for level in reversed(range(config.levels - 1)):
@@ -143,7 +153,7 @@ def build_generator(
         x = convolution(x, width, f"narrow{level}", kernel=1, gain=1.0, **options)
         x = double(x, f"double{level}", dtype, edge=config.centred, interpolated=config.interpolated)
         if n_inputs:
-            x = keras.layers.Concatenate(name=f"skip{level}", dtype=dtype)([x, skips[level]])
+            x = keras.layers.Concatenate(name=f"skip{level}", dtype=dtype)([x, for_each(skips[level], f"skip{level}")])
         else:
             x = place(x, level, f"position{level}")
         x = convolution(x, width, f"merge{level}", gain=1.0, **options)
@@ -152,7 +162,7 @@ def build_generator(
         if local is not None and level == 0:
             # It starts without effect, here and at the head.
             told = convolution(local, width, "local", kernel=1, gain=0.0, **options)
-            x = keras.layers.Add(name="merge0_local", dtype=dtype)([x, told])
+            x = keras.layers.Add(name="merge0_local", dtype=dtype)([x, for_each(told, "local")])
         x = _block(x, width, f"up{level}", embedding, noise[level], gated=config.gated, **options)
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)
     drawn = _cellwise(x, noise[0], config.widths[0], n_outputs, **options) if config.cellwise else None
@@ -162,11 +172,12 @@ def build_generator(
     if tracing:
         # First what does not depend on the field of the same cell, then the slopes with each field.
         x, slopes = ops.split(x, [n_outputs], axis=-1)
+        fields = for_each(fields, "fields")
         traced = [ops.sum(s * fields, axis=-1, keepdims=True) for s in ops.split(slopes, n_outputs, axis=-1)]
         x = keras.layers.Add(name="head_traced", dtype="float32")([x, ops.concatenate(traced, axis=-1)])
     if local is not None:
         told = convolution(local, n_outputs, "head_local", seed, kernel=1, gain=0.0, dtype="float32")
-        x = keras.layers.Add(name="head_told", dtype="float32")([x, told])
+        x = keras.layers.Add(name="head_told", dtype="float32")([x, for_each(told, "head_local")])
     if drawn is not None:
         x = keras.layers.Add(name="head_drawn", dtype="float32")([x, ops.cast(drawn, "float32")])
     if config.profiles:

@@ -301,6 +301,22 @@ def within(maps: Any, around: int) -> Any:
     return maps[(slice(None), *inner)]
 
 
+class Repeated(keras.layers.Layer):
+    """(n, …) over again, as often as the second input, (times * n, …), is longer: as many realisations of each map."""
+
+    def __init__(self, **options: Any):
+        super().__init__(autocast=False, **options)
+
+    def call(self, inputs: Any) -> Any:
+        x, drawn = inputs
+        times = ops.shape(drawn)[0] // ops.shape(x)[0]
+        # TensorFlow may know only when it runs how often.
+        return x if isinstance(times, int) and times == 1 else ops.tile(x, (times, *(1,) * (len(x.shape) - 1)))
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        return (shapes[1][0], *shapes[0][1:])
+
+
 class PixelNorm(keras.layers.Layer):
     """Scale each cell's features to unit mean square over channels (Karras et al. 2018, 1710.10196, sec. 4.2)."""
 

@@ -324,6 +324,23 @@ def test_everything_that_goes_in_matters(which):
     assert np.abs(call(model, other) - call(model, values)).std() > 1e-3
 
 
+FULL = {"tracing": True, "gated": True, "cellwise": True, "top_hats": [1.0, 2.5]}
+
+
+@pytest.mark.parametrize(
+    ("network", "n_inputs", "n_parameters"),
+    [({}, 1, 2), (FULL, 2, 2), ({}, 0, 2), ({}, 1, 0), ({"latent": 3}, 1, 2), ({"latent": 3, **FULL}, 1, 0)],
+)
+def test_noise_of_several_realisations(network, n_inputs, n_parameters):
+    config, model = build(n_inputs=n_inputs, n_parameters=n_parameters, **network)
+    values = arguments(config, (8, 8), n=6, n_inputs=n_inputs, n_parameters=n_parameters)
+    conditions = (n_inputs > 0) + (n_parameters > 0)
+    # Two maps, three realisations of each: those of the second upon those of the first.
+    few = [value[:2] for value in values[:conditions]] + values[conditions:]
+    each = [np.concatenate([value[:2]] * 3) for value in values[:conditions]] + values[conditions:]
+    np.testing.assert_allclose(call(model, few), call(model, each), atol=1e-5)
+
+
 def test_without_noise_there_are_no_noise_inputs():
     config, model = build(noise_channels=0, n_parameters=0)
     assert [x.name for x in model.inputs] == ["fields"]
