@@ -42,6 +42,7 @@ from higan.adversarial.state import (
     check_finite,
     initial_weights,
     load_state,
+    orders,
     save_state,
 )
 from higan.adversarial.workers import Workers
@@ -177,12 +178,12 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
             f"validation.select is {recipe.validation.select}, but {monitor.output} of {maps.name} does not span "
             "decades (above zero, over three of them). Select another statistic."
         )
-    state = step_function.initial_state()
+    state, order = step_function.initial_state(), orders(generator=generator, discriminator=discriminator)
     first, best, hours = 0, math.inf, 0.0
     if workers.first and resume and (run / STATE).exists():
-        state, first, best, hours = load_state(run / STATE, state, step_function.backend)
+        state, first, best, hours = load_state(run / STATE, state, order, step_function.backend)
     elif workers.first and initial is not None:
-        state = initial_weights(initial, card, generator, state, step_function.backend)
+        state = initial_weights(initial, card, generator, state, order, step_function.backend)
     size = recipe.training.batch_size
     last = math.ceil(recipe.training.maps / size)
     tick = max(1, recipe.training.tick_maps // size)
@@ -220,7 +221,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
                 continue
             if not due:
                 hours_now = hours + (time.monotonic() - began) / 3600
-                save_state(run / STATE, state, step + 1, best, hours_now, step_function.backend)
+                save_state(run / STATE, state, step + 1, best, hours_now, order, step_function.backend)
                 raise _stopped(run, seen)
             speed = len(losses) * size / (time.monotonic() - ticked)
             losses = []
@@ -243,7 +244,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
                     }
                 )
                 save_checkpoint(run / "checkpoint", kept, dict(weights_of(generator, average)), overwrite=True)
-            save_state(run / STATE, state, step + 1, best, hours_now, step_function.backend)
+            save_state(run / STATE, state, step + 1, best, hours_now, order, step_function.backend)
             error = f"|R-1| {result.scalars['mean_abs_R_minus_1']:.3f}"
             if stopped and step + 1 != last:
                 raise _stopped(run, seen)

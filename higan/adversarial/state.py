@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,21 +18,33 @@ STATE = "state.h5"  # of a run, in its folder
 KEPT = "The last good state and checkpoint are kept: lower the learning rate or raise the penalties, and train anew."
 
 
-def save_state(path: Path, state: Any, step: int, best: float, hours: float, backend: Any) -> None:
+def orders(**networks: Any) -> dict[str, str]:
+    """Digests of the names of the weights of networks, in the order in which a state holds them."""
+    return {
+        name: hashlib.sha256("\n".join(weight.path for weight in network.trainable_variables).encode()).hexdigest()
+        for name, network in networks.items()
+        if network is not None
+    }
+
+
+def save_state(
+    path: Path, state: Any, step: int, best: float, hours: float, order: Mapping[str, str], backend: Any
+) -> None:
     groups = backend.to_host(state)
     check_finite(groups, step)
     arrays = {f"{name}/{i:04d}": array for name, values in groups.items() for i, array in enumerate(values)}
     try:
-        replace_hdf5(path, arrays, {"step": step, "best": best, "hours": hours})
+        replace_hdf5(path, arrays, {"step": step, "best": best, "hours": hours, **_attributes(order)})
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written ({error.strerror or error}). The last one is kept: make room, and start again."
         ) from error
 
 
-def load_state(path: Path, like: Any, backend: Any) -> tuple[Any, int, float, float]:
+def load_state(path: Path, like: Any, order: Mapping[str, str], backend: Any) -> tuple[Any, int, float, float]:
     try:
         with h5py.File(path, "r") as file:
+            _check_order(file, order)
             state = {name: [file[f"{name}/{i:04d}"][()] for i in range(len(arrays))] for name, arrays in like.items()}
             scalars = int(file.attrs["step"]), float(file.attrs["best"]), float(file.attrs["hours"])
         for name, arrays in like.items():
@@ -42,7 +55,22 @@ def load_state(path: Path, like: Any, backend: Any) -> tuple[Any, int, float, fl
     return backend.to_device(state), *scalars
 
 
-def initial_weights(initial: Path, card: Card, generator: Any, state: Any, backend: Any) -> Any:
+def _attributes(order: Mapping[str, str]) -> dict[str, str]:
+    return {f"{name}_order": digest for name, digest in order.items()}
+
+
+def _check_order(file: h5py.File, order: Mapping[str, str]) -> None:
+    """Refuse weights in another order, which may well have the same shapes."""
+    if any(name in file.attrs and file.attrs[name] != digest for name, digest in _attributes(order).items()):
+        raise TrainingError(
+            f"{file.filename} was written by another version of higan, which orders weights otherwise. Go on with that "
+            "version, or train from the run's checkpoint, with training.initial."
+        )
+
+
+def initial_weights(
+    initial: Path, card: Card, generator: Any, state: Any, order: Mapping[str, str], backend: Any
+) -> Any:
     """`state` with the networks of a run, or with the generator of a checkpoint.
 
     A discriminator that is not there starts anew. A generator that has more than the one before is given that of the
@@ -52,16 +80,17 @@ def initial_weights(initial: Path, card: Card, generator: Any, state: Any, backe
     if not is_run(initial):
         return _checkpoint_weights(folder, generator, state, backend)
     if load_card(folder).network == card.network:
-        return _run_weights(initial / STATE, ("generator", "discriminator"), state, backend)
+        return _run_weights(initial / STATE, ("generator", "discriminator"), state, order, backend)
     state = _checkpoint_weights(folder, generator, state, backend)
-    return _run_weights(initial / STATE, ("discriminator",), state, backend)
+    return _run_weights(initial / STATE, ("discriminator",), state, order, backend)
 
 
-def _run_weights(path: Path, names: tuple[str, ...], state: Any, backend: Any) -> Any:
+def _run_weights(path: Path, names: tuple[str, ...], state: Any, order: Mapping[str, str], backend: Any) -> Any:
     """`state` with the networks of these names from another run's."""
     new = backend.to_host(state)
     try:
         with h5py.File(path, "r") as file:
+            _check_order(file, {name: order[name] for name in names if name in order})
             for name in names:
                 if name in file and name in new:
                     new[name] = [file[f"{name}/{i:04d}"][()] for i in range(len(new[name]))]

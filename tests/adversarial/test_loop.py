@@ -11,6 +11,7 @@ import pytest
 from higan.adversarial import loop, preparation
 from higan.adversarial.batches import Batches
 from higan.adversarial.monitor import Monitor
+from higan.adversarial.state import orders
 from higan.checkpoint import load_card
 from higan.cli import main
 from higan.emulator import load
@@ -194,9 +195,9 @@ from higan.errors import OutputError
 class Backend:
     to_host = staticmethod(lambda state: state)
 path = Path(sys.argv[1])
-save_state(path, {"generator": [np.ones(4)]}, 1, 0.5, 0.1, Backend)
+save_state(path, {"generator": [np.ones(4)]}, 1, 0.5, 0.1, {}, Backend)
 try:
-    save_state(path, {"generator": [np.random.default_rng(0).normal(size=(99, 99))]}, 2, 0.5, 0.1, Backend)
+    save_state(path, {"generator": [np.random.default_rng(0).normal(size=(99, 99))]}, 2, 0.5, 0.1, {}, Backend)
 except OutputError as error:
     print(error)
 """
@@ -301,14 +302,28 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good(tmp_path, monke
         assert file.attrs["step"] == 2 and np.isfinite(file["generator/0000"][()]).all()
 
 
+def test_a_state_with_weights_in_another_order_is_refused(tmp_path):
+    class Backend:
+        to_host = to_device = staticmethod(lambda state: state)
+
+    first, second = tiny.painter().model, tiny.painter(gated=True).model
+    order = orders(generator=first, discriminator=None)
+    assert list(order) == ["generator"] and order == orders(generator=tiny.painter().model)
+    state, path = {"generator": [np.ones(4)]}, tmp_path / "state.h5"
+    loop.save_state(path, state, 3, 0.5, 0.1, order, Backend)
+    assert loop.load_state(path, state, order, Backend)[1:] == (3, 0.5, 0.1)
+    with pytest.raises(TrainingError, match="was written by another version of higan, which orders weights otherwise"):
+        loop.load_state(path, state, orders(generator=second), Backend)
+
+
 def test_a_discriminator_that_is_not_finite_is_not_kept(tmp_path):
     class Backend:
         to_host = staticmethod(lambda state: state)
 
     good, path = {"generator": [np.ones(4)], "discriminator": [np.ones(2)]}, tmp_path / "state.h5"
-    loop.save_state(path, good, 1, 0.5, 0.1, Backend)
+    loop.save_state(path, good, 1, 0.5, 0.1, {}, Backend)
     with pytest.raises(TrainingError, match=r"weights \(discriminator\) became NaN or infinite before step 2"):
-        loop.save_state(path, {**good, "discriminator": [np.array([1, np.inf])]}, 2, 0.5, 0.1, Backend)
+        loop.save_state(path, {**good, "discriminator": [np.array([1, np.inf])]}, 2, 0.5, 0.1, {}, Backend)
     with h5py.File(path) as file:
         assert file.attrs["step"] == 1
     assert list(tmp_path.iterdir()) == [path]
