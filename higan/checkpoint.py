@@ -522,13 +522,17 @@ def describe(path: str | os.PathLike[str]) -> str:
     return _text(card, f" ({folder}, {size:.1f} MB)")
 
 
+def _objective(card: Card) -> str:
+    return "without an adversary" if card.objective == "none" else card.objective
+
+
 def _text(card: Card, where: str = "") -> str:
     lines = [
         f"checkpoint  {card.name}, version {card.version}{where}",
         *([f"            {card.description}"] if card.description else []),
         f"network     {card.network.network}, widths {card.network.widths}, {card.ndim}D, stride {card.stride}, "
         f"receptive radius {card.receptive_radius} cells",
-        f"trained     {card.objective}; {card.training.get('simulator', '')} "
+        f"trained     {_objective(card)}; {card.training.get('simulator', '')} "
         f"{card.training.get('simulator_version', '')}, {card.training.get('simulations', '?')} simulations",
         f"maps        cells of {card.cell_size:g} {card.length_units}"
         + (f", slabs of {card.thickness:g} {card.depth_units}" if card.thickness else "")
