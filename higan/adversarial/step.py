@@ -240,7 +240,7 @@ class Step:
         inputs = _condition(batch) + list(batch.get("noise", []))
         raw = within(self.generator.stateless_call(list(weights), [], inputs)[0], self.config.context)
         # Without noise realisations are all alike.
-        return raw if "noise" in batch else repeat(raw, self.config.realisations)
+        return raw if batch.get("noise") else repeat(raw, self.config.realisations)
 
     def _observed(self, real: Any, fake: Any, batch: Mapping[str, Any]) -> tuple[Any, Any]:
         """True and generated maps, scaled, through the telescope and with its noise, where they are observed."""

@@ -44,9 +44,11 @@ def _noisy_generator():
     """G = 2 field + noise: two realisations differ."""
     import keras
 
+    from higan.networks.layers import Repeated
+
     inputs = [keras.Input((None, None, 1), name=name) for name in ("fields", "noise")]
     layer = keras.layers.Conv2D(1, 1, use_bias=False, name="linear")
-    model = keras.Model(inputs, layer(keras.layers.Concatenate()(inputs)))
+    model = keras.Model(inputs, layer(keras.layers.Concatenate()([Repeated()(inputs), inputs[1]])))
     layer.set_weights([np.array([2.0, 1.0]).reshape(1, 1, 2, 1)])
     return model
 
