@@ -20,8 +20,10 @@ KEPT = "The last good state and checkpoint are kept: lower the learning rate or 
 
 def orders(**networks: Any) -> dict[str, str]:
     """Digests of the names of the weights of networks, in the order in which a state holds them."""
+    from higan.painting.painter import weight_names
+
     return {
-        name: hashlib.sha256("\n".join(weight.path for weight in network.trainable_variables).encode()).hexdigest()
+        name: hashlib.sha256("\n".join(weight_names(network)).encode()).hexdigest()
         for name, network in networks.items()
         if network is not None
     }
@@ -61,7 +63,7 @@ def _attributes(order: Mapping[str, str]) -> dict[str, str]:
 
 def _check_order(file: h5py.File, order: Mapping[str, str]) -> None:
     """Refuse weights in another order, which may well have the same shapes."""
-    if any(name in file.attrs and file.attrs[name] != digest for name, digest in _attributes(order).items()):
+    if any(file.attrs.get(name, digest) != digest for name, digest in _attributes(order).items()):
         raise TrainingError(
             f"{file.filename} was written by another version of higan, which orders weights otherwise. Go on with that "
             "version, or train from the run's checkpoint, with training.initial."
