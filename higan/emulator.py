@@ -21,7 +21,7 @@ from higan.errors import CheckpointError, MapSetError, ParameterError
 from higan.mapset import MapSet, outside
 from higan.painting.lazy import is_lazy, paint_lazily
 from higan.painting.painter import Painter, receptive_radius
-from higan.painting.regions import batch_of, check_count, paint_maps
+from higan.painting.regions import batch_of, check_count, paint_maps, times_each
 
 FEWEST_CELLS, MOST_CELLS = 1000, 2**20  # whose mean and deviation tell a convention
 
@@ -190,7 +190,7 @@ class Emulator:
             painted = painted if len(self.card.outputs) > 1 else painted[..., 0]
             painted = painted[:, 0] if realisations is None else painted
             return painted[0] if single else painted
-        size = batch_size or self.default_batch(stacked.shape[1:-1])
+        size = batch_size or self.default_batch(stacked.shape[1:-1], draws)
         out = np.empty((n * draws, *stacked.shape[1:-1], len(self.card.outputs)), dtype=np.float32)
         for start in range(0, n * draws, size):
             index = np.arange(start, min(start + size, n * draws))
@@ -202,10 +202,12 @@ class Emulator:
                 fields = self.painter.draw_inputs(
                     stacked.shape[1:-1], theta[each], seed=int(seed), rows=rows[each], realisations=index % draws
                 )[full - start]
+                maps = at
             else:
-                fields = stacked[at]
+                maps = at[:: times_each(at)] if self.card.inputs else at
+                fields = stacked[maps]
             painted = self.paint_rows(
-                fields, theta[at], seed=int(seed), rows=rows[at], realisations=draw, periodic=periodic, tile=tile
+                fields, theta[maps], seed=int(seed), rows=rows[at], realisations=draw, periodic=periodic, tile=tile
             )
             out[index] = painted[: len(index)]
         if len(self.card.outputs) == 1:
@@ -364,7 +366,7 @@ class Emulator:
         periodic: bool = True,
         tile: int | None = None,
     ) -> np.ndarray:
-        """One batch, unchecked: fields (batch, *shape, n_inputs) and parameters (batch, n_par) in the card's order."""
+        """One batch, unchecked, as :func:`higan.painting.regions.paint_maps` takes it."""
         return paint_maps(
             self.painter,
             fields,
@@ -376,9 +378,9 @@ class Emulator:
             tile=tile,
         )
 
-    def default_batch(self, shape: Sequence[int]) -> int:
-        """Maps of `shape` to paint at a time."""
-        return batch_of(shape[: self.card.ndim])
+    def default_batch(self, shape: Sequence[int], realisations: int = 1) -> int:
+        """Maps of `shape` to paint at a time, where there are so many realisations of each."""
+        return batch_of(shape[: self.card.ndim], realisations)
 
     def paint(self, fields: Any, parameters: Any, noise: Sequence[Any]) -> Any:
         """Paint with given noise, in keras.ops alone: scalings included, no checks, differentiable.

@@ -197,7 +197,7 @@ class Painter:
         return self._of_magnitude(painted, parameters, ops)
 
     def paint_host(self, fields: np.ndarray, parameters: np.ndarray, noise: Sequence[np.ndarray]) -> np.ndarray:
-        """:meth:`paint` for numpy arrays, compiled by the backend."""
+        """:meth:`paint` for numpy arrays, compiled by the backend; noise may be that of several realisations."""
         scaled = []
         if self.inputs:
             channels = [s.forward(fields[..., i]) for i, s in enumerate(self.inputs)]
@@ -206,7 +206,8 @@ class Painter:
             scaled.append(self.scale_parameters(np.asarray(parameters, np.float32)))
         out = np.asarray(self._forward([*scaled, *noise]))
         painted = np.stack([self._physical(i, out[..., i], np) for i in range(len(self.outputs))], axis=-1)
-        return self._of_magnitude(painted, np.asarray(parameters, np.float32), np)
+        each = np.tile(np.asarray(parameters, np.float32), (len(painted) // len(parameters), 1))
+        return self._of_magnitude(painted, each, np)
 
     def _physical(self, output: int, y: Any, xp: Any) -> Any:
         """Physical values of what the network gives for an output."""

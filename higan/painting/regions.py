@@ -27,15 +27,37 @@ LARGEST_WHOLE = 1 << 20
 BATCH_CELLS = 1 << 18
 
 
-def batch_of(shape: Sequence[int]) -> int:
-    """Maps of `shape` to paint at a time.
+def batch_of(shape: Sequence[int], realisations: int = 1) -> int:
+    """Maps of `shape` to paint at a time, where there are so many realisations of each, one after another.
+
+    Those of a map share what does not depend on noise: a batch holds all of some maps, or a whole part of one map's.
 
     Examples
     --------
     >>> batch_of((64, 64)), batch_of((128, 128, 128))
     (64, 1)
+    >>> batch_of((64, 64), 20), batch_of((64, 64, 64), 10)
+    (60, 2)
     """
-    return max(1, BATCH_CELLS // int(np.prod(shape)))
+    cells = math.prod(shape)
+    size = max(1, BATCH_CELLS // cells)
+    if size >= realisations:
+        return size - size % realisations
+    most = max(size, LARGEST_WHOLE // cells)
+    return max(part for part in range(1, most + 1) if realisations % part == 0)
+
+
+def times_each(maps: Any) -> int:
+    """How many neighbours among the numbers of `maps` are one map's, if everywhere as many; else 1.
+
+    Examples
+    --------
+    >>> times_each([4, 4, 5, 5]), times_each([4, 4, 4, 5])
+    (2, 1)
+    """
+    starts = np.flatnonzero(np.diff(maps, prepend=-1))
+    lengths = np.diff(starts, append=len(maps))
+    return int(lengths[0]) if (lengths == lengths[0]).all() else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,21 +221,28 @@ def paint_tile(
     Parameters
     ----------
     painter : Painter
-    region : array, shape (batch, *tile.cells, n_inputs)
+    region : array, shape (maps, *tile.cells, n_inputs)
         The input fields there, as :meth:`Tile.join` gives them.
-    parameters, seed, rows, realisations
-        As of :func:`paint_maps`.
+    parameters : array, shape (maps, n_par)
     tile : Tile
+    seed : int
+    rows, realisations : array_like of int, shape (batch,)
+        Of one map after the other, each as many times.
 
     Returns
     -------
     array of float32
         The tile without its margin, (batch, *shape, n_outputs).
     """
+    rows, realisations = np.broadcast_arrays(rows, realisations)
+    # The generator takes a realisation of all maps, then the next.
+    places = np.arange(len(rows)).reshape(len(region), -1)
+    order = places.T.ravel()
     noise = painter.noise(
-        tile.cells, seed=seed, rows=rows, realisations=realisations, origin=tile.first, period=tile.period
+        tile.cells, seed=seed, rows=rows[order], realisations=realisations[order], origin=tile.first, period=tile.period
     )
-    return painter.paint_host(region, parameters, noise)[:, *tile.inner]
+    painted = painter.paint_host(region, parameters, noise)[:, *tile.inner]
+    return painted if min(places.shape) == 1 else painted[np.argsort(order)]
 
 
 def paint_maps(
@@ -232,11 +261,12 @@ def paint_maps(
     Parameters
     ----------
     painter : Painter
-    fields : array, shape (batch, *shape, n_inputs)
+    fields : array, shape (maps, *shape, n_inputs)
         Physical units.
-    parameters : array, shape (batch, n_par)
+    parameters : array, shape (maps, n_par)
     seed : int
     rows, realisations : array_like of int, shape (batch,)
+        Of one map after the other, each as many times.
     periodic : bool
         Whether the map's opposite sides touch; otherwise it is continued by reflection.
     tile : int, optional
@@ -255,7 +285,7 @@ def paint_maps(
     ParameterError
         If `tile` is no whole number of at least 1.
     """
-    out = np.empty((*fields.shape[:-1], len(painter.outputs)), dtype=np.float32)
+    out = np.empty((len(rows), *fields.shape[1:-1], len(painter.outputs)), dtype=np.float32)
     for part in lay_tiles(painter.card, fields.shape[1:-1], periodic=periodic, tile=tile):
         region = part.join(fields[:, *place] for place in part.places())
         out[:, *part.place] = paint_tile(

@@ -23,7 +23,7 @@ from higan.mapset import PER_SIMULATION, MapSet
 from higan.mapset_writer import MapSetWriter
 from higan.painting.cluster import connect, paint_on
 from higan.painting.lazy import paint_alone
-from higan.painting.regions import lay_tiles
+from higan.painting.regions import lay_tiles, times_each
 from higan.painting.shards import Shard
 from higan.painting.zarr_array import ZarrWriter, is_zarr
 from higan.progress import progress
@@ -110,7 +110,7 @@ def paint_to_file(
     made_from = digest_of(emulator, maps, drawn=drawn)
     attributes = provenance_of(emulator, seed, realisations, theta)
     like = maps.with_created_by(f"higan {higan.__version__}")
-    size = batch_size or (emulator.default_batch(shape) if len(tiling) == 1 else 1)
+    size = batch_size or (emulator.default_batch(shape, realisations) if len(tiling) == 1 else 1)
     tiles = range(len(tiling))
     writer: MapSetWriter | ZarrWriter
     if is_zarr(path):
@@ -166,11 +166,12 @@ def paint_to_file(
     def arguments(start: int, number: int) -> tuple[Any, ...]:
         """What :func:`paint_alone` takes after the painter."""
         full, part = full_batch(start), tiling[number]
+        once = row[full][:: times_each(row[full])] if card.inputs and not drawn else row[full]
 
         def read(place: tuple[slice, ...]) -> np.ndarray:
-            return draw_all(start)[:, *place] if drawn else emulator.painter.read_inputs(maps, row[full], place)
+            return draw_all(start)[:, *place] if drawn else emulator.painter.read_inputs(maps, once, place)
 
-        return part.join(map(read, part.places())), theta[row[full]], part, seed, row[full], draw[full]
+        return part.join(map(read, part.places())), theta[once], part, seed, row[full], draw[full]
 
     in_this_process = scheduler in (None, "threads")
     with contextlib.nullcontext() if in_this_process else connect(str(scheduler)) as client, writer:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from higan.errors import ParameterError
-from higan.painting.regions import _default_sides, paint_maps
+from higan.painting.regions import LARGEST_WHOLE, _default_sides, batch_of, paint_maps, times_each
 from tests import tiny
 
 # Sums of float32 run in another order in a tile: 1e-4 of a map's scatter, in scaled space.
@@ -179,6 +179,31 @@ def test_shards_are_slices_of_the_whole(painters):
         np.testing.assert_allclose(part, whole[rows], atol=8 * TOLERANCE)
     other = paint_maps(painter, fields[[2]], theta[[2]], seed=1, rows=[3])
     assert np.abs(other - whole[[2]]).max() > 0.1
+
+
+@pytest.mark.parametrize("tile", [None, 16])
+def test_realisations_of_a_map_are_painted_on_it_once(painters, tile, monkeypatch):
+    fields = 0.3 * np.random.default_rng(0).normal(size=(2, 32, 32, 1)).astype("float32")
+    theta, painter = np.array([[1.2, 12.0], [2.8, 19.0]]), painters[2]
+    row, draw = np.repeat([4, 7], 3), np.tile(np.arange(3), 2)
+    options = {"seed": 1, "rows": row, "realisations": draw, "tile": tile}
+    apart = paint_maps(painter, fields[[0, 0, 0, 1, 1, 1]], theta[[0, 0, 0, 1, 1, 1]], **options)
+    seen, paint_host = set(), painter.paint_host
+    monkeypatch.setattr(painter, "paint_host", lambda f, *rest: seen.add(len(f)) or paint_host(f, *rest))
+    together = paint_maps(painter, fields, theta, **options)
+    assert seen == {2}
+    np.testing.assert_allclose(together, apart, atol=8 * TOLERANCE)
+    assert np.abs(apart - np.roll(apart, 1, axis=0)).max(axis=(1, 2)).min() > 0.1  # the order is not left to chance
+
+
+def test_realisations_are_painted_by_whole_maps():
+    """A batch of some maps, or of a part of one, so that what they share can be shared; of any size if none fits."""
+    for shape in [(64, 64), (500, 500), (64, 64, 64), (16, 16, 16)]:
+        for realisations in [1, 2, 3, 8, 11, 32, 100]:
+            size = batch_of(shape, realisations)
+            assert size % realisations == 0 or realisations % size == 0
+            assert size * np.prod(shape) <= LARGEST_WHOLE
+    assert [times_each(maps) for maps in ([0], [0, 0, 0], [0, 1, 2], [0, 0, 1, 1, 0, 0], [0, 0, 1])] == [1, 3, 1, 2, 1]
 
 
 def test_three_dimensional_noise_and_fields_line_up(painters):
