@@ -111,7 +111,7 @@ def noise_of_cells(
     if config.noise_channels:
         found = [draw(number, config.noise_channels, level) for level, number in enumerate(cells)]
     if config.latent:
-        found.append(draw(np.zeros((), dtype=np.uint64), config.latent, config.levels))
+        found.append(draw(np.zeros((), dtype=np.uint64), config.random_numbers, config.levels))
     return found
 
 
@@ -156,7 +156,7 @@ def generator_noise(
             assert cells is not None
             found.append(draw(cells, config.noise_channels, level=level, origin=first, period=repeat))
     if config.latent:
-        found.append(draw((), config.latent, level=config.levels))
+        found.append(draw((), config.random_numbers, level=config.levels))
     return found
 
 

@@ -279,8 +279,8 @@ def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
 
 
 # What a network may be given that was trained without: interpolation has no weights, slopes, gates and what is made of
-# top-hats start at zero, and what is drawn cell by cell starts small.
-ADDED = ("interpolated", "tracing", "gated", "cellwise", "top_hats")
+# top-hats start at zero, and what is drawn cell by cell, and knots, start small.
+ADDED = ("interpolated", "tracing", "gated", "cellwise", "top_hats", "knots")
 
 
 def is_run(initial: Path) -> bool:

@@ -49,6 +49,9 @@ class GeneratorConfig(BaseModel):
         :class:`higan.networks.layers.SersicProfiles`); the generator knows where a cell lies in them, and paints what
         they do not hold: knots, arms, all that is not smooth. They turn with the first two numbers of the latent
         vector, so that all position angles are as likely. Without them it knows the cell's coordinates alone.
+    knots : int
+        Point-like knots, of star formation say, at most, which lie as the profiles do, each at a place of its own
+        (:class:`higan.networks.layers.Knots`): convolutions make lumps of a scale, not points.
     normalised : bool
         Features have unit mean square before the last block of every scale, whatever flows past it from coarser ones:
         in three dimensions that grows until what the block adds, and the noise in it, no longer counts.
@@ -87,6 +90,7 @@ class GeneratorConfig(BaseModel):
     latent: int = Field(default=0, ge=0, le=4096)
     centred: bool = False
     profiles: int = Field(default=0, ge=0, le=64)
+    knots: int = Field(default=0, ge=0, le=1024)
     normalised: bool = False
     isotropic: bool = False
     interpolated: bool = False
@@ -103,6 +107,8 @@ class GeneratorConfig(BaseModel):
                 "profiles lie about the middle of a map and turn with its latent vector: they need centred = true and "
                 "latent above 2"
             )
+        if self.knots and not self.profiles:
+            raise ValueError("knots lie as profiles do: give profiles, or leave knots out")
         for name in ("gated", "cellwise"):
             if getattr(self, name) and not self.noise_channels:
                 raise ValueError(
@@ -146,6 +152,8 @@ class GeneratorConfig(BaseModel):
             count += (modulating + 1) * self.embedding + (self.embedding + 1) * self.embedding
         if self.profiles:
             count += (self.embedding + 1) * (3 + 2 * n_outputs) * self.profiles + n_outputs
+        if self.knots:
+            count += (self.embedding + 1) * (self.profiles + 4) + 1
         if n_inputs:
             count += convolution(n_inputs + centre, self.widths[0])
             for width, wider in pairwise(self.widths):
@@ -177,6 +185,11 @@ class GeneratorConfig(BaseModel):
         whole = 2 ** max(levels.values(), default=0)
         reached = [(math.ceil(r / 2**level) + (level > 0)) * 2**level for r, level in levels.items()]
         return -(-max(reached, default=0) // whole) * whole
+
+    @property
+    def random_numbers(self) -> int:
+        """Of a map as a whole: its latent vector, then five of each knot."""
+        return self.latent + 5 * self.knots
 
     @property
     def random(self) -> bool:

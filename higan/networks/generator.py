@@ -16,6 +16,7 @@ from higan.networks.config import LOCAL_LAYERS, LOCAL_WIDTH, GeneratorConfig
 from higan.networks.layers import (
     Ellipses,
     HostNormal,
+    Knots,
     Modulation,
     PixelNorm,
     Position,
@@ -66,9 +67,9 @@ def build_generator(
     -------
     keras.Model
         Called on a list: fields (batch, *shape, n_inputs), parameters (batch, n_parameters), then the noise of each
-        level (batch, *shape / 2^level, noise_channels) and the latent vector (batch, latent), each if there are any.
-        Returns (batch, *shape, n_outputs). Noise may be given for several realisations of each map, those of the
-        second upon those of the first along the batch: what does not depend on it is made once.
+        level (batch, *shape / 2^level, noise_channels) and the latent vector (batch, random_numbers), each if there
+        are any. Returns (batch, *shape, n_outputs). Noise may be given for several realisations of each map, those of
+        the second upon those of the first along the batch: what does not depend on it is made once.
 
     Examples
     --------
@@ -87,8 +88,10 @@ def build_generator(
         noise = [keras.Input((*space, config.noise_channels), name=f"noise{i}") for i in range(config.levels)]
         inputs += noise
     if config.latent:
-        latent = keras.Input((config.latent,), name="latent")
+        latent = keras.Input((config.random_numbers,), name="latent")
         inputs.append(latent)
+        if config.knots:
+            latent, knotted = ops.split(latent, [config.latent], axis=-1)
         if config.profiles:
             direction, latent = latent[:, :2], latent[:, 2:]
         modulating.append(latent)
@@ -182,8 +185,11 @@ def build_generator(
         x = keras.layers.Add(name="head_drawn", dtype="float32")([x, ops.cast(drawn, "float32")])
     if config.profiles:
         # What is smooth from the middle to the edge is drawn straight away; the convolutions add what is not.
-        light = dense(2 * config.profiles * n_outputs, "light")
-        smooth = SersicProfiles(n_outputs, name="profiles", dtype="float32")([radii(x, 0), light])
+        light = [dense(2 * config.profiles * n_outputs, "light")]
+        if config.knots:
+            told = dense(config.profiles + 4, "knots_told")
+            light.append(Knots(config.knots, name="knots", dtype="float32")([x, shapes, direction, told, knotted]))
+        smooth = SersicProfiles(n_outputs, name="profiles", dtype="float32")([radii(x, 0), *light])
         x = keras.layers.Add(name="head_profiles", dtype="float32")([x, smooth])
     return keras.Model(inputs, x, name="generator")
 

@@ -7,6 +7,7 @@ extent of the map it is painted in, and a box rolled by the generator's stride g
 from __future__ import annotations
 
 import itertools
+import math
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -168,13 +169,9 @@ class Ellipses(keras.layers.Layer):
         x, shapes, direction = inputs
         ny, nx = ops.shape(x)[1:3]
 
-        def offsets(n: Any) -> Any:
-            return self.cell * (ops.arange(n, dtype="float32") - 0.5 * (ops.cast(n, "float32") - 1.0))
-
-        length = ops.sqrt(ops.sum(ops.square(direction), axis=-1, keepdims=True) + 1e-12)
-        cosine, sine = ops.split(direction / length, 2, axis=-1)
+        cosine, sine = _unit(direction)
         a, b, size = ops.split(shapes, 3, axis=-1)
-        square = ops.square(np.geomspace(2.0, 16.0, self.count, dtype=np.float32) * ops.exp(size))
+        square = ops.square(_first_scales(self.count) * ops.exp(size))
         least = self.narrowest**2
         c = ops.sqrt(1.0 + ops.square(a) + ops.square(b))
         determinant = ops.square(square) + 2.0 * least * square * c + least**2
@@ -188,7 +185,7 @@ class Ellipses(keras.layers.Layer):
             2.0 * (first - second) * both - mixed * (ops.square(cosine) - ops.square(sine)),
             least / (square + least),
         ]
-        x, y = ops.meshgrid(offsets(nx), offsets(ny))
+        x, y = ops.meshgrid(self.cell * _offsets(nx), self.cell * _offsets(ny))
         terms = [x * x, y * y, x * y, ops.ones_like(x)]
         squared = ops.matmul(ops.reshape(ops.stack(terms, axis=-1), (-1, 4)), ops.stack(coefficients, axis=1))
         return ops.sqrt(ops.maximum(ops.reshape(squared, (-1, ny, nx, self.count)), 1e-6))
@@ -197,13 +194,77 @@ class Ellipses(keras.layers.Layer):
         return (*shapes[0][:-1], self.count)
 
 
+class Knots(keras.layers.Layer):
+    """The light of point-like knots, as many as are drawn, that lie as a disc does, seen through a Gaussian.
+
+    Called on a map (batch, ny, nx, channels), of which only the shape counts, the shapes of the ellipses and their
+    direction, as :class:`Ellipses` is, then (batch, n + 4) and random numbers (batch, 5 count). The former say, all of
+    any size: the logarithm of each ellipse's share in the knots' own; of its scale, over theirs; of an exponent; of the
+    light of all knots; and how few there are. Of a knot's five numbers four tell where it lies: half the sum of their
+    squares is the radius in exponential discs, in scale lengths (a Gamma distribution of shape 2), which is raised to
+    the exponent; the first two give the direction. Where the fifth is high the knot is there. All have the same light.
+    Returns (batch, ny, nx, 1).
+
+    Parameters
+    ----------
+    count : int
+        Knots at most.
+    """
+
+    abrupt = 8.0  # how sharply a knot is there or not
+    first = 6.0  # the logarithm of their light, in a new network: some hundredths of a galaxy's
+
+    def __init__(self, count: int, **options: Any):
+        super().__init__(**options)
+        self.count = count
+        # Standard deviation, in pixels; training finds what the maps are seen through.
+        self.width = self.add_weight(shape=(1,), initializer=keras.initializers.Constant(1.1), name="width")
+
+    def call(self, inputs: Any) -> Any:
+        x, shapes, direction, told, drawn = inputs
+        ny, nx = ops.shape(x)[1:3]
+        n = shapes.shape[-1] // 3
+        shares, size, exponent, light, few = ops.split(told, [n, n + 1, n + 2, n + 3], axis=-1)
+        shares = ops.softmax(shares)
+        logs = ops.split(shapes, 3, axis=-1)
+        logs = [*logs[:2], logs[2] + np.log(_first_scales(n))]
+        a, b, scale = (ops.sum(shares * values, axis=-1, keepdims=True) for values in logs)
+        drawn = ops.reshape(drawn, (-1, self.count, 5))
+        radius = 0.5 * ops.sum(ops.square(drawn[..., :4]), axis=-1) + 1e-6
+        radius = ops.exp(scale + size) * radius ** ops.exp(exponent)
+        cosine, sine = _unit(ops.reshape(drawn[..., :2], (-1, 2)))
+        across, up = (radius * ops.reshape(values, (-1, self.count)) for values in (cosine, sine))
+        # The root of ((c + a, b), (b, c - a)), whose determinant is 1, makes circles ellipses.
+        c = ops.sqrt(1.0 + ops.square(a) + ops.square(b))
+        across, up = (
+            value * ops.rsqrt(2.0 * c + 2.0)
+            for value in ((c + 1.0 + a) * across + b * up, b * across + (c + 1.0 - a) * up)
+        )
+        cosine, sine = _unit(direction)
+        across, up = cosine * across - sine * up, sine * across + cosine * up
+        there = ops.sigmoid(self.abrupt * (drawn[..., 4] - few))
+        each = ops.exp(self.first + light) * there / (ops.sum(there, axis=-1, keepdims=True) + 1e-3)
+        width = ops.maximum(ops.abs(self.width), 0.3)
+
+        def seen(place: Any, cells: Any) -> Any:
+            """(batch, count, cells), of unit sum."""
+            far = (_offsets(cells) - place[..., None]) / width
+            return ops.exp(-0.5 * ops.square(far)) / (width * math.sqrt(2.0 * math.pi))
+
+        rows = ops.transpose(each[..., None] * seen(up, ny), (0, 2, 1))
+        return ops.matmul(rows, seen(across, nx))[..., None]
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        return (*shapes[0][:-1], 1)
+
+
 class SersicProfiles(keras.layers.Layer):
     """The logarithm of 1 + the light of n Sérsic profiles, times a gain that is learnt.
 
     Called on elliptical radii ρ (batch, *shape, n) in units of half-light radii and (batch, 2 n * sums): of each
-    profile the logarithm of its light at ρ = 1 and what makes its exponent, both of any size. Returns
-    (batch, *shape, sums). A profile is exp(-b (ρ^q - 1)), q = 1 / index between 0.2 and 2, b = 2 / q - 1/3 (Graham &
-    Driver 2005, PASA 22, 118, eqs. 1 and 5).
+    profile the logarithm of its light at ρ = 1 and what makes its exponent, both of any size; and on what other light
+    there is (batch, *shape, 1), if any. Returns (batch, *shape, sums). A profile is exp(-b (ρ^q - 1)), q = 1 / index
+    between 0.2 and 2, b = 2 / q - 1/3 (Graham & Driver 2005, PASA 22, 118, eqs. 1 and 5).
 
     Parameters
     ----------
@@ -217,7 +278,7 @@ class SersicProfiles(keras.layers.Layer):
         self.gain = self.add_weight(shape=(sums,), initializer="ones", name="gain")
 
     def call(self, inputs: Any) -> Any:
-        radius, light = inputs
+        radius, light, *others = inputs
         logarithm, channels = ops.log(radius), []
         for part in ops.split(light, self.sums, axis=-1):
             level, exponent = ops.split(_around(part, len(radius.shape) - 2), 2, axis=-1)
@@ -225,12 +286,30 @@ class SersicProfiles(keras.layers.Layer):
             b = 2.0 / exponent - 1.0 / 3.0
             profile = (level + b) - b * ops.exp(exponent * logarithm)
             highest = ops.stop_gradient(ops.maximum(ops.max(profile, axis=-1, keepdims=True), 0.0))
-            light = ops.sum(ops.exp(profile - highest), axis=-1, keepdims=True) + ops.exp(-highest)
+            light = ops.sum(ops.exp(profile - highest), axis=-1, keepdims=True)
+            light = light + (1.0 + sum(others)) * ops.exp(-highest)
             channels.append(highest + ops.log(light))
         return self.gain * (channels[0] if self.sums == 1 else ops.concatenate(channels, axis=-1))
 
     def compute_output_shape(self, shapes: Any) -> Any:
         return (*shapes[0][:-1], self.sums)
+
+
+def _first_scales(count: int) -> np.ndarray:
+    """Scales of ellipses, in pixels, that training starts from."""
+    return np.geomspace(2.0, 16.0, count, dtype=np.float32)
+
+
+def _unit(direction: Any) -> tuple[Any, Any]:
+    """Cosine and sine (batch, 1) of directions (batch, 2) of any length."""
+    length = ops.sqrt(ops.sum(ops.square(direction), axis=-1, keepdims=True) + 1e-12)
+    cosine, sine = ops.split(direction / length, 2, axis=-1)
+    return cosine, sine
+
+
+def _offsets(cells: Any) -> Any:
+    """Of the centres of so many cells from the middle, in cells."""
+    return ops.arange(cells, dtype="float32") - 0.5 * (ops.cast(cells, "float32") - 1.0)
 
 
 def _around(values: Any, ndim: int = 2) -> Any:

@@ -3,7 +3,7 @@ import pytest
 
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
-from higan.networks.layers import Ellipses, Interpolation, Position, SersicProfiles, TopHats
+from higan.networks.layers import Ellipses, Interpolation, Knots, Position, SersicProfiles, TopHats
 from higan.painting.painter import receptive_radius
 from tests import backends, tiny
 
@@ -25,7 +25,7 @@ def arguments(config, shape, n=2, n_inputs=1, n_parameters=2, seed=0):
             coarse = [cells >> level for cells in shape]
             found.append(rng.normal(size=(n, *coarse, config.noise_channels)).astype("float32"))
     if config.latent:
-        found.append(rng.normal(size=(n, config.latent)).astype("float32"))
+        found.append(rng.normal(size=(n, config.random_numbers)).astype("float32"))
     return found
 
 
@@ -431,9 +431,43 @@ def test_sersic_profiles():
     np.testing.assert_allclose(np.expm1(two[0, :, 0]), 2 * found, rtol=1e-3, atol=1e-3)
 
 
-def test_a_generator_with_profiles_turns_with_its_latent_vector():
+def test_knots():
+    """They lie as the light of an exponential disc of the shape and place of the ellipses does, and are as bright."""
+    rng, (a, b, tilt) = np.random.default_rng(1), (0.6, -0.4, 0.7)
+    n, count, scale, seeing = 500, 40, np.exp(0.3), 1.1
+    shapes = np.tile(np.array([[0, a, 0, b, 5.0, np.log(scale)]], "float32"), (n, 1))
+    direction = np.tile(2 * np.array([[np.cos(tilt), np.sin(tilt)]], "float32"), (n, 1))
+    told = np.tile(np.array([[-20, 20, np.log(2.0 / 16), 0, 1.0, -9]], "float32"), (n, 1))  # all of the second ellipse
+    drawn = rng.normal(size=(n, 5 * count)).astype("float32")
+    x, layer = np.zeros((n, 80, 64, 3), "float32"), Knots(count)
+    found = backends.host(layer([x, shapes, direction, told, drawn]))
+    assert found.shape == (n, 80, 64, 1) == layer.compute_output_shape([x.shape])
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), np.exp(layer.first + 1.0), rtol=0.06)  # one may lie outside
+    c = np.sqrt(1 + a**2 + b**2)
+    turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
+    # ∫ r² of exp(-r / h) along one axis is 3 h².
+    expected = 3 * (2 * scale) ** 2 * turn @ np.array([[c + a, b], [b, c - a]]) @ turn.T + seeing**2 * np.eye(2)
+    mean = found.mean(axis=0)[..., 0] / found.mean(axis=0).sum()
+    y, x = (axis - middle for axis, middle in zip(np.indices(mean.shape), (39.5, 31.5), strict=True))
+    moments = np.array([[(mean * u * v).sum() for v in (x, y)] for u in (x, y)])
+    np.testing.assert_allclose(moments, expected, rtol=0.05)
+    # One of them alone, at its place to a fraction of a pixel.
+    drawn[0] = 0
+    drawn[0, :5] = [1.0, 0.5, 0.2, 0.1, 9.0]
+    told[:, 5] = 8.0
+    x = np.zeros((1, 64, 64, 1), "float32")
+    alone = backends.host(layer([x, *(values[:1] for values in (shapes, direction, told, drawn))]))
+    alone = alone[0, ..., 0] / alone.sum()
+    place = [(alone * (axis - 31.5)).sum() for axis in np.indices(alone.shape)[::-1]]
+    root = (np.array([[c + a, b], [b, c - a]]) + np.eye(2)) / np.sqrt(2 * c + 2)
+    there = 2 * scale * 0.65 * turn @ root @ np.array([1.0, 0.5]) / np.hypot(1.0, 0.5)
+    np.testing.assert_allclose(place, there, atol=0.01)
+
+
+@pytest.mark.parametrize("knots", [0, 4])
+def test_a_generator_with_profiles_turns_with_its_latent_vector(knots):
     """What is drawn straight away turns by a right angle when the vector's first two numbers do."""
-    config, model = build(n_inputs=0, latent=5, centred=True, profiles=3)
+    config, model = build(n_inputs=0, latent=5, centred=True, profiles=3, knots=knots)
     (head,) = [v for v in model.variables if v.path == "head/kernel"]
     head.assign(0 * backends.host(head))
     values = arguments(config, (16, 16), n_inputs=0)
@@ -441,8 +475,12 @@ def test_a_generator_with_profiles_turns_with_its_latent_vector():
     out = call(model, values)
     assert np.abs(out - out[:, ::-1]).max() > 0.01 * out.std()
     np.testing.assert_allclose(call(model, turned), np.rot90(out, axes=(1, 2)), atol=1e-4)
+    other = [*values[:-1], np.concatenate([values[-1][:, :5], values[-1][:, 5:] + 1], axis=1)]
+    assert (np.abs(call(model, other) - out).max() > 1e-3 * out.std()) == bool(knots)
     with pytest.raises(ValueError, match="they need centred = true and latent above 2"):
         GeneratorConfig(latent=2, centred=True, profiles=3)
+    with pytest.raises(ValueError, match="knots lie as profiles do: give profiles, or leave knots out"):
+        GeneratorConfig(latent=3, centred=True, knots=3)
 
 
 @pytest.mark.parametrize("normalised", [False, True])
