@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.fft
 
-from higan.validation.power_spectrum import bin_modes, bin_weights, taper, tapered
+from higan.validation.power_spectrum import NO_DECADES, bin_modes, bin_weights, logarithm, taper, tapered
 from higan.validation.statistic import Number, Setting, Summary, median, ratio, statistic
 
 if TYPE_CHECKING:
@@ -169,6 +169,44 @@ def _prepared(
     return bin_modes(shape, cell_size)[0], modes, counts / cells**2
 
 
+def _numbers(of: str, suffix: str) -> dict[str, Number]:
+    missing = "no such triangle fits the maps, or their true bispectrum is zero"
+    label = "median |B/B_t-1|" + (", log field" if suffix else "")
+    return {
+        f"median_abs_B_ratio_minus_1{suffix}": Number(
+            label,
+            f"How far the bispectrum{of} of equilateral triangles is off, for the median of all scales.",
+            "%",
+            NO_DECADES if suffix else missing,
+        ),
+        f"median_abs_B_angle_ratio_minus_1{suffix}": Number(
+            f"{label}, angles",
+            f"How far the bispectrum{of} of triangles with sides k1 and 2 k1 is off, for the median of all angles.",
+            "%",
+            NO_DECADES if suffix else missing,
+        ),
+    }
+
+
+def _curves(of: str, suffix: str) -> dict[str, str]:
+    found = {
+        "k_equilateral": f"side of equilateral triangles{of and ', for the logarithm'}",
+        "B_truth": f"mean bispectrum{of} of the true maps, equilateral triangles",
+        "B": f"mean bispectrum{of} of the generated maps, equilateral triangles",
+        "B_ratio": f"B{suffix} over B{suffix}_truth",
+        "B_angle_cosine": "cosine of the angle between k1 and k2 = 2 k1: 1 where the third side is 3 k1, -1 where k1",
+        "B_angle_truth": f"mean bispectrum{of} of the true maps at these angles",
+        "B_angle": f"mean bispectrum{of} of the generated maps at these angles",
+        "B_angle_ratio": f"B_angle{suffix} over B_angle{suffix}_truth",
+    }
+    return {_named(name, suffix): text for name, text in found.items()}
+
+
+def _named(name: str, suffix: str) -> str:
+    """A curve's name, that of the truth at its end."""
+    return name.removesuffix("_truth") + suffix + ("_truth" if name.endswith("_truth") else "")
+
+
 @statistic("bispectrum")
 class Bispectrum(Summary):
     """B of equilateral triangles, and of those with sides k1, 2 k1 and any third, from the mean over all test maps.
@@ -178,31 +216,9 @@ class Bispectrum(Summary):
     """
 
     order = 40
-    _missing = "no such triangle fits the maps, or their true bispectrum is zero"
-    numbers = {
-        "median_abs_B_ratio_minus_1": Number(
-            "median |B/B_t-1|",
-            "How far the bispectrum of equilateral triangles is off, for the median of all scales.",
-            "%",
-            _missing,
-        ),
-        "median_abs_B_angle_ratio_minus_1": Number(
-            "median |B/B_t-1|, angles",
-            "How far the bispectrum of triangles with sides k1 and 2 k1 is off, for the median of all angles.",
-            "%",
-            _missing,
-        ),
-    }
-    curves = {
-        "k_equilateral": "side of equilateral triangles",
-        "B_truth": "mean bispectrum of the true maps, equilateral triangles",
-        "B": "mean bispectrum of the generated maps, equilateral triangles",
-        "B_ratio": "B over B_truth",
-        "B_angle_cosine": "cosine of the angle between k1 and k2 = 2 k1: 1 where the third side is 3 k1, -1 where k1",
-        "B_angle_truth": "mean bispectrum of the true maps at these angles",
-        "B_angle": "mean bispectrum of the generated maps at these angles",
-        "B_angle_ratio": "B_angle over B_angle_truth",
-    }
+    suffix = ""
+    numbers = _numbers("", suffix)
+    curves = _curves("", suffix)
 
     def __init__(self, setting: Setting):
         super().__init__(setting)
@@ -223,7 +239,7 @@ class Bispectrum(Summary):
         first, second, third = self.k[n:].T
         # The law of cosines with q1 + q2 = -q3; mean wavenumbers of bins may lie just beyond a flat triangle.
         cosine = np.clip((third**2 - first**2 - second**2) / (2 * first * second), -1, 1)
-        return {
+        found = {
             "median_abs_B_ratio_minus_1": median(off[:n]),
             "median_abs_B_angle_ratio_minus_1": median(off[n:]),
             "k_equilateral": self.k[:n, 0],
@@ -235,6 +251,7 @@ class Bispectrum(Summary):
             "B_angle": generated[n:],
             "B_angle_ratio": B_ratio[n:],
         }
+        return {_named(name, self.suffix): value for name, value in found.items()}
 
     @classmethod
     def figure(cls, comparison: Comparison, path: Path) -> str | None:
@@ -242,20 +259,28 @@ class Bispectrum(Summary):
         from higan.validation import plots
 
         setting, curves = comparison.setting, next(iter(comparison.models.values())).curves
+        if cls.suffix and not setting.logarithmic:
+            return None
         power = 2 * len(setting.shape)
-        units = f"[({setting.units})$^3$]" if setting.units else ""
-        steep = f"[{f'({setting.units})$^3$ ' if setting.units else ''}{setting.length_units}$^{power}$]"
+        of = " of the logarithm" if cls.suffix else ""
+        units = f"({setting.units})$^3$" if setting.units and not of else ""
+        steep = f"[{units}{' ' if units else ''}{setting.length_units}$^{power}$]"
         # Of either sign, B spans too many decades for one axis as it is.
         panels = [
             plots.Panel(
-                "k_equilateral",
-                "B",
+                _named("k_equilateral", cls.suffix),
+                _named("B", cls.suffix),
                 f"k [1/{setting.length_units}]",
-                f"k$^{power}$ B(k, k, k) {units}",
+                f"k$^{power}$ B(k, k, k){of} {f'[{units}]' if units else ''}",
                 x_scale="log",
                 power=power,
             ),
-            plots.Panel("B_angle_cosine", "B_angle", "cos θ", f"B(k$_1$, 2 k$_1$, θ) {steep}"),
+            plots.Panel(
+                _named("B_angle_cosine", cls.suffix),
+                _named("B_angle", cls.suffix),
+                "cos θ",
+                f"B(k$_1$, 2 k$_1$, θ){of} {steep}",
+            ),
         ]
         # On a line only flat triangles close: two points, which make no curve.
         panels = [panel for panel in panels if np.isfinite(curves[f"{panel.y}_truth"]).sum() > 2]
@@ -263,7 +288,27 @@ class Bispectrum(Summary):
             return None
         plots.beside_truth(comparison, path, panels)
         return (
-            "Above, the mean bispectrum of equilateral triangles, and of those with sides k1 and 2 k1 against the "
+            f"Above, the mean bispectrum{of} of equilateral triangles, and of those with sides k1 and 2 k1 against the "
             "angle θ between these, as far as maps have any; below, its ratio to the truth less 1, with errors by "
             "bootstrap over simulations."
         )
+
+
+@statistic("log_bispectrum")
+class LogBispectrum(Bispectrum):
+    """The same of the decimal logarithm of fields that span decades, whose own is that of their brightest cells.
+
+    Generated cells are taken at the lowest edge of the one-point distribution at least, as for
+    :class:`higan.validation.power_spectrum.LogPowerSpectrum`.
+    """
+
+    order = 41
+    suffix = "_log"
+    numbers = _numbers(" of the logarithm", suffix)
+    curves = _curves(" of the logarithm", suffix)
+
+    def summarise(self, maps: np.ndarray) -> np.ndarray:
+        """B of all triangles, (n, n_triangles)."""
+        if not self.setting.logarithmic:
+            return np.full((len(maps), len(self.triangles)), np.nan)
+        return super().summarise(logarithm(maps, self.setting.edges[0]))

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from higan.validation.bispectrum import Bispectrum, bispectrum, equilateral, longest, two_sides
+from higan.validation.bispectrum import Bispectrum, LogBispectrum, bispectrum, equilateral, longest, two_sides
 from higan.validation.power_spectrum import bin_weights
 from higan.validation.statistic import Setting
 from tests.validation.fields import gaussian
@@ -104,8 +104,8 @@ def test_refusals():
         bispectrum(maps, 1.0, [(5, 5, 5)])
 
 
-def evaluate(truth, generated, setting):
-    family = Bispectrum(setting)
+def evaluate(truth, generated, setting, family=Bispectrum):
+    family = family(setting)
     sums = family.measure_truth(truth) | family.measure(truth, generated)
     return family.evaluate(sums | {"maps": np.ones(len(truth))})
 
@@ -117,6 +117,23 @@ def test_maps_twice_as_high():
         assert values[number] == pytest.approx(7)
     assert values["B_angle_cosine"][0] < -0.85 and values["B_angle_cosine"][-1] > 0.85
     assert values.keys() == {**Bispectrum.numbers, **Bispectrum.curves}.keys()
+
+
+def test_of_the_logarithm():
+    """A factor makes nothing of it, a square eight times as much."""
+    truth = 10 ** np.random.default_rng(7).exponential(size=(6, 32, 32)).astype("float32")
+    decades = Setting((32, 32), 1.0, edges=np.geomspace(1e-3, 1e9, 11), logarithmic=True)
+    raised, scaled = (evaluate(truth, maps[:, None], decades, LogBispectrum) for maps in (truth**2, 5 * truth))
+    assert raised.keys() == {**LogBispectrum.numbers, **LogBispectrum.curves}.keys()
+    assert not raised.keys() & {**Bispectrum.numbers, **Bispectrum.curves}.keys()
+    _, of_logarithms = bispectrum(np.log10(truth), 1.0, equilateral(16))
+    np.testing.assert_allclose(raised["B_log_truth"], of_logarithms.mean(axis=0), rtol=1e-4)
+    for number in LogBispectrum.numbers:
+        assert raised[number] == pytest.approx(7, rel=1e-4) and scaled[number] < 1e-3
+    empty = evaluate(truth, np.zeros_like(truth)[:, None], decades, LogBispectrum)
+    assert np.isfinite(empty["median_abs_B_ratio_minus_1_log"])
+    ordinary = evaluate(truth, truth[:, None], Setting((32, 32), 1.0), LogBispectrum)
+    assert all(np.isnan(ordinary[number]) for number in LogBispectrum.numbers)
 
 
 @pytest.mark.parametrize(
