@@ -69,9 +69,10 @@ class GeneratorConfig(BaseModel):
         The strength of the noise is a function of the features of the place it enters at: large where much is left
         open, next to none where the input says what comes out.
     cellwise : bool
-        The output has a part that is drawn cell by cell: a function of the noise of a cell and of the features there,
-        which no convolution follows. What of a field is independent from cell to cell, as the shot noise of haloes is,
-        has power up to the corners of the cube of modes, which kernels of three cells hardly give.
+        The output has a part that is drawn cell by cell: a function of the noise of a cell, that of coarser levels
+        interpolated, and of the features there, which no convolution follows. What of a field is independent from cell
+        to cell, as the shot noise of haloes is, has power up to the corners of the cube of modes, which kernels of
+        three cells hardly give; and noise of every scale gets to the output straight away.
     top_hats : list of float
         Radii, in cells, of top-hats: a network of the same cell alone sees the parameters, the fields and their means
         within these spheres (discs in two dimensions). What an excursion set decides (Furlanetto, Zaldarriaga &
@@ -171,7 +172,7 @@ class GeneratorConfig(BaseModel):
             count += (LOCAL_LAYERS - 1) * convolution(LOCAL_WIDTH, LOCAL_WIDTH, 1)
             count += convolution(LOCAL_WIDTH, first + n_outputs, 1)
         if self.cellwise:
-            hidden = 2 * convolution(first, first, 1) + convolution(self.noise_channels, first, 1)
+            hidden = 2 * convolution(first, first, 1) + convolution(self.levels * self.noise_channels, first, 1)
             count += hidden + convolution(first, n_outputs, 1)
         return count + convolution(first, n_outputs * (1 + (n_inputs if self.tracing else 0)))
 

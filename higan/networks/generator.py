@@ -168,7 +168,7 @@ def build_generator(
             x = keras.layers.Add(name="merge0_local", dtype=dtype)([x, for_each(told, "local")])
         x = _block(x, width, f"up{level}", embedding, noise[level], gated=config.gated, **options)
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)
-    drawn = _cellwise(x, noise[0], config.widths[0], n_outputs, **options) if config.cellwise else None
+    drawn = _cellwise(x, noise, config.widths[0], n_outputs, **options) if config.cellwise else None
     tracing = n_inputs if config.tracing else 0
     x = convolution(x, n_outputs * (1 + tracing), "head", gain=0.3, **options)
     x = ops.cast(x, "float32")
@@ -233,14 +233,20 @@ def _pointwise(inputs: list[Any], embedding: Any, seed: int, dtype: str) -> Any:
     return h
 
 
-def _cellwise(x: Any, noise: Any, width: int, n_outputs: int, **options: Any) -> Any:
-    """What is drawn cell by cell from its noise and the features there.
+def _cellwise(x: Any, noise: list[Any], width: int, n_outputs: int, **options: Any) -> Any:
+    """What is drawn cell by cell from the noise of every level and the features there.
 
-    It does not start at zero: power is a square, and next to none has next to no gradient.
+    Noise that has to come up through the network is drowned by what flows there, and training then draws all that is
+    random from the finest level, which is white. It does not start at zero: power is a square, and next to none has
+    next to no gradient.
     """
     dtype = options["dtype"]
+    every = noise[-1]
+    for level in reversed(range(len(noise) - 1)):
+        every = double(every, f"cell_double{level}", dtype, edge=options["edge"], interpolated=True)
+        every = keras.layers.Concatenate(name=f"cell_noise{level}", dtype=dtype)([noise[level], every])
     h = convolution(x, width, "cell_features", kernel=1, gain=1.0, **options)
-    injected = convolution(noise, width, "cell_noise", kernel=1, gain=1.0, **options)
+    injected = convolution(every, width, "cell_noise", kernel=1, gain=1.0, **options)
     h = activation(keras.layers.Add(name="cell_noisy", dtype=dtype)([h, injected]), "cell_acta", dtype)
     h = activation(convolution(h, width, "cell_mixed", kernel=1, **options), "cell_actb", dtype)
     return convolution(h, n_outputs, "cell", kernel=1, gain=0.3, **options)
