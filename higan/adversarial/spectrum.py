@@ -15,6 +15,7 @@ from higan.validation.power_spectrum import axis_shares, bin_weights, taper
 
 FULL = 0.1  # of R - 1: from there on power is punished at full strength
 Mean = Callable[[Any], Any]  # of nested tensors over the replicas of a batch that is shared; gradients do not pass
+LEAST = 0.01  # of the amplitude of true modes: what a score of modes is measured by, at least
 EMPTY = 0.1  # of the mean power over groups, or of generated power; true power that is less is taken for this much
 
 
@@ -143,7 +144,8 @@ def mode_score(first: Any, second: Any, real: Any, window: str | None = None, me
     """Energy score of two realisations' Fourier modes, mean over maps, bins of k and channels; lower is better.
 
     A score of cells is decided by the scales that hold most of the variance; on the others realisations may differ by
-    much less than they miss the truth. Here every scale weighs the same.
+    much less than they miss the truth. Here every scale weighs the same, those that the condition tells nearly all of
+    as well as those it tells nothing of.
 
     Parameters
     ----------
@@ -155,10 +157,12 @@ def mode_score(first: Any, second: Any, real: Any, window: str | None = None, me
     Returns
     -------
     scalar tensor
-        ½ (|f1 - f| + |f2 - f|) - ½ |f1 - f2| of every complex mode, over the root of the true maps' mean power in its
-        bin, or of a tenth of the generated power where that is more: next to empty maps all else would be small. The
-        mean of a map counts as one bin more, measured as the modes of largest scale are. It is 0 where the condition
-        tells everything, and sqrt(π) / (2 sqrt(2)) = 0.63 of a Gaussian field where it tells nothing.
+        ½ (|f1 - f| + |f2 - f|) - ½ |f1 - f2| of every complex mode, over sqrt(2) times what the mean of many
+        realisations would miss the truth by in its bin: the root-mean-square that realisations themselves should. It is
+        told by the two, and is a third of what they do and a hundredth of the true modes at least. The mean of a map
+        counts as one bin more, measured as the modes of largest scale are. Of Gaussian modes it is sqrt(π) / 4 = 0.44
+        where realisations differ as much as they miss the truth, 0.63 where they are all alike, and 0 where they are
+        the truth.
 
     References
     ----------
@@ -168,16 +172,19 @@ def mode_score(first: Any, second: Any, real: Any, window: str | None = None, me
     --------
     >>> maps = np.random.default_rng(1).normal(size=(3, 256, 8, 8, 1)).astype("float32")
     >>> round(float(mode_score(*maps)), 1), round(float(mode_score(maps[0], maps[0], maps[0])), 3)
-    (0.6, 0.0)
+    (0.4, 0.0)
+    >>> round(float(mode_score(maps[0], maps[0], maps[1])), 1)
+    0.6
     """
     shape = real.shape[1:-1]
     transforms = [_transform(maps, window) for maps in _of_order_one(mean, first, second, real)]
     sums, (first, second, real) = zip(*transforms, strict=True)
     score = 0.5 * (_modulus(first - real) + _modulus(second - real) - _modulus(first - second))
     score = _binned(ops.mean(score, axis=0), shape)
-    powers = [_binned(ops.mean(_squared(modes), axis=0), shape) for modes in (real, ops.stop_gradient(first))]
-    power, generated = mean(powers)
-    root = ops.sqrt(ops.maximum(power, EMPTY * generated))
+    found = (first - real, second - real, 0.5 * (first + second) - real, 0.5 * (first - second), real)
+    powers = [_binned(ops.mean(_squared(ops.stop_gradient(modes)), axis=0), shape) for modes in found]
+    one, other, both, apart, true = mean(powers)
+    root = ops.sqrt(ops.maximum(2.0 * (both - apart), ops.maximum(0.05 * (one + other), LEAST**2 * true)))
     score = ops.concatenate([ops.mean(crps(*sums), axis=0)[None], score])
     return ops.mean(quotient(score, ops.concatenate([root[:1], root]), 1e-6))
 

@@ -238,13 +238,15 @@ def _cellwise(x: Any, noise: list[Any], width: int, n_outputs: int, **options: A
 
     Noise that has to come up through the network is drowned by what flows there, and training then draws all that is
     random from the finest level, which is white. It does not start at zero: power is a square, and next to none has
-    next to no gradient.
+    next to no gradient. A mode of large scale has the same power from every level.
     """
     dtype = options["dtype"]
-    every = noise[-1]
+    ndim, every = len(x.shape) - 2, noise[-1]
     for level in reversed(range(len(noise) - 1)):
         every = double(every, f"cell_double{level}", dtype, edge=options["edge"], interpolated=True)
-        every = keras.layers.Concatenate(name=f"cell_noise{level}", dtype=dtype)([noise[level], every])
+        every = keras.layers.Concatenate(name=f"cell_noise{level}", dtype=dtype)(
+            [noise[level], 2 ** (-ndim / 2) * every]
+        )
     h = convolution(x, width, "cell_features", kernel=1, gain=1.0, **options)
     injected = convolution(every, width, "cell_noise", kernel=1, gain=1.0, **options)
     h = activation(keras.layers.Add(name="cell_noisy", dtype=dtype)([h, injected]), "cell_acta", dtype)

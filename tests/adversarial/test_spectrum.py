@@ -119,7 +119,9 @@ def test_mode_score_is_that_of_complex_modes(shape, window):
     transforms = [modes(maps) for maps in (first, second, real)]
     sums, (f1, f2, f) = zip(*transforms, strict=True)
     bins = bin_weights(shape, corners=True)
-    root = np.sqrt(bins @ (abs(f) ** 2).mean(axis=0))
+    missed = bins @ (abs(f1 - f) ** 2 + abs(f2 - f) ** 2).mean(axis=0) / 2
+    # Of independent realisations half of it is the spread; few modes tell more or less.
+    root = np.sqrt(np.maximum(2 * (missed - bins @ (abs(f1 - f2) ** 2).mean(axis=0) / 2), missed / 10))
     expected = np.mean([score(*sums) / root[0], *(bins @ score(f1, f2, f) / root)])
     maps = (x[..., None].astype("float32") for x in (first, second, real))
     assert float(mode_score(*maps, window)) == pytest.approx(expected, rel=1e-3)
@@ -136,6 +138,20 @@ def test_every_scale_should_scatter_as_the_truth():
 
     scores = [score(scatter) for scatter in (0.3, 1.0, 3.0)]
     assert scores[1] < 0.9 * scores[0] and scores[1] < 0.8 * scores[2]
+
+
+def test_scales_that_are_nearly_known_should_scatter_as_the_truth():
+    """Large scales that are known to a percent count as much as any other."""
+    rng = np.random.default_rng(9)
+    wave = np.cos(2 * np.pi * np.arange(16) / 16)[:, None, None]
+    common, (first, second, real) = 100 * rng.normal(size=(64, 1, 1, 1)), rng.normal(size=(3, 64, 1, 1, 1))
+    white = rng.normal(size=(3, 64, 16, 16, 1))
+
+    def score(scatter):
+        waves = (common + x for x in (scatter * first, scatter * second, real))
+        return float(mode_score(*((w * wave + x).astype("float32") for w, x in zip(waves, white, strict=True))))
+
+    assert score(0.0) - score(1.0) > 0.003
 
 
 def test_mode_score_of_nearly_empty_maps():
