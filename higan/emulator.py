@@ -21,7 +21,7 @@ from higan.errors import CheckpointError, MapSetError, ParameterError
 from higan.mapset import MapSet, outside
 from higan.painting.lazy import is_lazy, paint_lazily
 from higan.painting.painter import Painter, receptive_radius
-from higan.painting.regions import batch_of, check_count, paint_maps, times_each
+from higan.painting.regions import batch_of, check_count, once_each, paint_maps
 
 FEWEST_CELLS, MOST_CELLS = 1000, 2**20  # whose mean and deviation tell a convention
 
@@ -204,7 +204,7 @@ class Emulator:
                 )[full - start]
                 maps = at
             else:
-                maps = at[:: times_each(at)] if self.card.inputs else at
+                maps = once_each(at) if self.card.inputs else at
                 fields = stacked[maps]
             painted = self.paint_rows(
                 fields, theta[maps], seed=int(seed), rows=rows[at], realisations=draw, periodic=periodic, tile=tile

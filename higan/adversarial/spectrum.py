@@ -16,7 +16,7 @@ from higan.validation.power_spectrum import axis_shares, bin_weights, taper
 FULL = 0.1  # of R - 1: from there on power is punished at full strength
 Mean = Callable[[Any], Any]  # of nested tensors over the replicas of a batch that is shared; gradients do not pass
 LEAST = 0.01  # of the amplitude of true modes: what a score of modes is measured by, at least
-EMPTY = 0.1  # of the mean power over groups, or of generated power; true power that is less is taken for this much
+EMPTY = 0.1  # of the mean power over groups; true power that is less is taken for this much
 
 
 def alone(values: Any) -> Any:
@@ -181,10 +181,11 @@ def mode_score(first: Any, second: Any, real: Any, window: str | None = None, me
     sums, (first, second, real) = zip(*transforms, strict=True)
     score = 0.5 * (_modulus(first - real) + _modulus(second - real) - _modulus(first - second))
     score = _binned(ops.mean(score, axis=0), shape)
-    found = (first - real, second - real, 0.5 * (first + second) - real, 0.5 * (first - second), real)
+    # What the two miss by together; with their halved difference it makes up what each misses by.
+    found = (0.5 * (first + second) - real, 0.5 * (first - second), real)
     powers = [_binned(ops.mean(_squared(ops.stop_gradient(modes)), axis=0), shape) for modes in found]
-    one, other, both, apart, true = mean(powers)
-    root = ops.sqrt(ops.maximum(2.0 * (both - apart), ops.maximum(0.05 * (one + other), LEAST**2 * true)))
+    both, apart, true = mean(powers)
+    root = ops.sqrt(ops.maximum(2.0 * (both - apart), ops.maximum(0.1 * (both + apart), LEAST**2 * true)))
     score = ops.concatenate([ops.mean(crps(*sums), axis=0)[None], score])
     return ops.mean(quotient(score, ops.concatenate([root[:1], root]), 1e-6))
 

@@ -47,17 +47,17 @@ def batch_of(shape: Sequence[int], realisations: int = 1) -> int:
     return max(part for part in range(1, most + 1) if realisations % part == 0)
 
 
-def times_each(maps: Any) -> int:
-    """How many neighbours among the numbers of `maps` are one map's, if everywhere as many; else 1.
+def once_each(maps: np.ndarray) -> np.ndarray:
+    """The numbers of `maps` once each, where neighbours are one map's and everywhere as many; else as they are.
 
     Examples
     --------
-    >>> times_each([4, 4, 5, 5]), times_each([4, 4, 4, 5])
-    (2, 1)
+    >>> once_each(np.array([4, 4, 5, 5])).tolist(), once_each(np.array([4, 4, 4, 5])).tolist()
+    ([4, 5], [4, 4, 4, 5])
     """
     starts = np.flatnonzero(np.diff(maps, prepend=-1))
     lengths = np.diff(starts, append=len(maps))
-    return int(lengths[0]) if (lengths == lengths[0]).all() else 1
+    return maps[starts] if (lengths == lengths[0]).all() else maps
 
 
 @dataclasses.dataclass(frozen=True)

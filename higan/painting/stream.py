@@ -23,7 +23,7 @@ from higan.mapset import PER_SIMULATION, MapSet
 from higan.mapset_writer import MapSetWriter
 from higan.painting.cluster import connect, paint_on
 from higan.painting.lazy import paint_alone
-from higan.painting.regions import lay_tiles, times_each
+from higan.painting.regions import lay_tiles, once_each
 from higan.painting.shards import Shard
 from higan.painting.zarr_array import ZarrWriter, is_zarr
 from higan.progress import progress
@@ -166,7 +166,7 @@ def paint_to_file(
     def arguments(start: int, number: int) -> tuple[Any, ...]:
         """What :func:`paint_alone` takes after the painter."""
         full, part = full_batch(start), tiling[number]
-        once = row[full][:: times_each(row[full])] if card.inputs and not drawn else row[full]
+        once = once_each(row[full]) if card.inputs and not drawn else row[full]
 
         def read(place: tuple[slice, ...]) -> np.ndarray:
             return draw_all(start)[:, *place] if drawn else emulator.painter.read_inputs(maps, once, place)

@@ -205,7 +205,7 @@ def test_what_is_drawn_cell_by_cell():
     changed = [x.copy() for x in values]
     changed[2][:, 3, 5] += 1.0
     change = np.abs(call(model, changed) - call(model, values))[..., 0]
-    assert (change[:, 3, 5] > 1e-4).all()
+    assert (change[:, 3, 5] > 1e-3).all()
     change[:, 3, 5] = 0.0
     assert change.max() < 1e-6
 
