@@ -263,7 +263,7 @@ class TrainingConfig(_Table):
         Half-life in maps of the generator's moving average; shorter at first (Karras et al. 2022, 2206.00364, app. F).
     precision : {"float32", "mixed_bfloat16"}
         Of the networks while training; weights, their gradients and moments, losses, penalties, statistics of maps and
-        the averaged generator are float32 in both.
+        the averaged generator are float32 in both. CPUs that would emulate bfloat16 train in float32.
     accumulate : int
         Parts of a batch that the networks see one after another, where it does not fit into memory at once; what is
         trained stays the same, and takes about a fifth longer.

@@ -74,6 +74,11 @@ def replicas() -> int:
     return jax.device_count()
 
 
+def accelerated() -> bool:
+    """Whether there is a device other than CPUs."""
+    return bool(jax.default_backend() != "cpu")
+
+
 def compile_step(function: Callable[..., Any], xla: bool = True) -> Callable[..., Any]:
     """Compile ``function(state, batch, scalars) -> (state, losses)``, which runs on every replica.
 

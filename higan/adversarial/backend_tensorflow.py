@@ -65,6 +65,11 @@ def replicas() -> int:
     return 1 if strategy is None else strategy.num_replicas_in_sync
 
 
+def accelerated() -> bool:
+    """Whether there is a device other than CPUs."""
+    return any(device.device_type != "CPU" for device in tf.config.list_logical_devices())
+
+
 def compile_step(function: Callable[..., Any], xla: bool = False) -> Callable[..., Any]:
     """Compile ``function(state, batch, scalars) -> (state, losses)``, which runs on every replica.
 

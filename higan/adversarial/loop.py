@@ -26,6 +26,7 @@ import numpy as np
 from higan.adversarial.batches import Batches, prefetch
 from higan.adversarial.interruption import alone, sigterm
 from higan.adversarial.monitor import Monitor
+from higan.adversarial.precision import precision_here
 from higan.adversarial.preparation import (
     RECIPE,
     flux_of,
@@ -122,8 +123,9 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
     from higan.painting.painter import Painter, build_model, scale_parameters, weights_of
 
     workers.backend.deterministic()
+    precision = precision_here(recipe.training.precision, workers.backend)
     beyond = 0 if recipe.training.crop is None else card.network.beyond
-    generator = build_model(card, recipe.seed, recipe.training.precision, beyond)
+    generator = build_model(card, recipe.seed, precision, beyond)
     averaged = Painter(card, build_model(card, recipe.seed))
     discriminator = None
     if recipe.objective.name != "none":
@@ -135,7 +137,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
             n_parameters=len(card.parameters),
             seed=recipe.seed,
             centred=card.network.centred,
-            dtype=recipe.training.precision,
+            dtype=precision,
         )
     step_config = StepConfig(
         losses=recipe.objective,
