@@ -234,7 +234,7 @@ def test_weights_are_counted_without_building(n_inputs, centred):
 
     for ndim, n_parameters, changes in (
         (1, 0, {"noise_channels": 0 if n_inputs else 1}),
-        (2, 3, {"latent": 5, "widths": [3, 5, 7], "profiles": 2 if centred else 0, "knots": 3 if centred else 0}),
+        (2, 3, {"latent": 5, "widths": [3, 5, 7], **({"profiles": 2, "knots": 3, "psf": 1.0} if centred else {})}),
         (3, 0, {"latent": 2, "bottom_blocks": 3, "widths": [3]}),
         (2, 1, {"isotropic": not centred, "widths": [3, 5]}),
         (2, 1, {"tracing": True, "interpolated": True, "gated": True, "cellwise": True}),

@@ -280,7 +280,7 @@ def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
 
 # What a network may be given that was trained without: interpolation has no weights, slopes, gates and what is made of
 # top-hats start at zero, and what is drawn cell by cell, and knots, start small.
-ADDED = ("interpolated", "tracing", "gated", "cellwise", "top_hats", "knots")
+ADDED = ("interpolated", "tracing", "gated", "cellwise", "top_hats", "knots", "psf")
 
 
 def is_run(initial: Path) -> bool:

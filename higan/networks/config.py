@@ -52,6 +52,10 @@ class GeneratorConfig(BaseModel):
     knots : int
         Point-like knots, of star formation say, at most, which lie as the profiles do, each at a place of its own
         (:class:`higan.networks.layers.Knots`): convolutions make lumps of a scale, not points.
+    psf : float
+        Standard deviation, in pixels, of a Gaussian that profiles, and what convolutions make of them, are seen
+        through: that of the point-spread function that the true galaxies are given with. Knots are as wide as is
+        learnt. 0 leaves it out.
     normalised : bool
         Features have unit mean square before the last block of every scale, whatever flows past it from coarser ones:
         in three dimensions that grows until what the block adds, and the noise in it, no longer counts.
@@ -92,6 +96,7 @@ class GeneratorConfig(BaseModel):
     centred: bool = False
     profiles: int = Field(default=0, ge=0, le=64)
     knots: int = Field(default=0, ge=0, le=1024)
+    psf: float = Field(default=0.0, ge=0.0, le=64.0)
     normalised: bool = False
     isotropic: bool = False
     interpolated: bool = False
@@ -110,6 +115,8 @@ class GeneratorConfig(BaseModel):
             )
         if self.knots and not self.profiles:
             raise ValueError("knots lie as profiles do: give profiles, or leave knots out")
+        if self.psf and not self.profiles:
+            raise ValueError("psf is what galaxies of profiles are seen through: give profiles, or leave psf out")
         for name in ("gated", "cellwise"):
             if getattr(self, name) and not self.noise_channels:
                 raise ValueError(

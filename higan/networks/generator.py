@@ -31,6 +31,8 @@ from higan.networks.layers import (
     within,
 )
 
+NARROWEST = 1.5  # pixels: ellipses, without a point-spread function that they are seen through
+
 
 def build_generator(
     config: GeneratorConfig,
@@ -119,7 +121,8 @@ def build_generator(
     def radii(x: Any, level: int) -> Any:
         """Of the cells of `x`, of this level, in ellipses."""
         if level not in lying:
-            layer = Ellipses(config.profiles, 2**level, name=f"radii{level}", dtype="float32")
+            narrowest = NARROWEST / 2 if config.psf else NARROWEST
+            layer = Ellipses(config.profiles, 2**level, narrowest, name=f"radii{level}", dtype="float32")
             lying[level] = layer([x, shapes, direction])
         return lying[level]
 
@@ -189,8 +192,7 @@ def build_generator(
         if config.knots:
             told = dense(config.profiles + 4, "knots_told")
             light.append(Knots(config.knots, name="knots", dtype="float32")([x, shapes, direction, told, knotted]))
-        smooth = SersicProfiles(n_outputs, name="profiles", dtype="float32")([radii(x, 0), *light])
-        x = keras.layers.Add(name="head_profiles", dtype="float32")([x, smooth])
+        x = SersicProfiles(n_outputs, config.psf, name="profiles", dtype="float32")([x, radii(x, 0), *light])
     return keras.Model(inputs, x, name="generator")
 
 

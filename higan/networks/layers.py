@@ -148,8 +148,8 @@ class Ellipses(keras.layers.Layer):
     Called on the map, of which only the shape counts, the shapes of the ellipses (batch, 3 n): ellipticities a, b and
     the logarithm of a scale s, all of any size, and a direction (batch, 2), of any length, which all of them turn with.
     Returns (batch, ny, nx, n): ρ with ρ² = xᵀ M⁻¹ x + p² / (s² + p²), M = s² ((c + a, b), (b, c - a)) + p², where
-    c² = 1 + a² + b² and p, a pixel and a half, is the least width that is worth painting. Circles of radius s keep
-    their area when they are flattened; scales start between 2 and 16 pixels.
+    c² = 1 + a² + b² and p is the least width that is worth painting. Circles of radius s keep their area when they are
+    flattened; scales start between 2 and 16 pixels.
 
     Parameters
     ----------
@@ -157,13 +157,13 @@ class Ellipses(keras.layers.Layer):
         n, how many ellipses.
     cell : int
         Side of a cell in pixels, those of the finest level.
+    narrowest : float
+        p, in pixels.
     """
 
-    narrowest = 1.5
-
-    def __init__(self, count: int, cell: int, **options: Any):
+    def __init__(self, count: int, cell: int, narrowest: float, **options: Any):
         super().__init__(**options)
-        self.count, self.cell = count, cell
+        self.count, self.cell, self.narrowest = count, cell, narrowest
 
     def call(self, inputs: Any) -> Any:
         x, shapes, direction = inputs
@@ -259,26 +259,29 @@ class Knots(keras.layers.Layer):
 
 
 class SersicProfiles(keras.layers.Layer):
-    """The logarithm of 1 + the light of n Sérsic profiles, times a gain that is learnt.
+    """Add the light of n Sérsic profiles to a map, see both through a Gaussian, and add other light.
 
-    Called on elliptical radii ρ (batch, *shape, n) in units of half-light radii and (batch, 2 n * sums): of each
-    profile the logarithm of its light at ρ = 1 and what makes its exponent, both of any size; and on what other light
-    there is (batch, *shape, 1), if any. Returns (batch, *shape, sums). A profile is exp(-b (ρ^q - 1)), q = 1 / index
-    between 0.2 and 2, b = 2 / q - 1/3 (Graham & Driver 2005, PASA 22, 118, eqs. 1 and 5).
+    Called on the map (batch, ny, nx, sums), elliptical radii ρ (batch, ny, nx, n) in units of half-light radii and
+    (batch, 2 n * sums): of each profile the logarithm of its light at ρ = 1 and what makes its exponent, both of any
+    size; and on what other light there is (batch, ny, nx, 1), if any. A profile is exp(-b (ρ^q - 1)), q = 1 / index
+    between 0.2 and 2, b = 2 / q - 1/3 (Graham & Driver 2005, PASA 22, 118, eqs. 1 and 5). Returns g times the logarithm
+    of all the light, that of the map being exp(map / g), which multiplies 1 + that of the profiles; g is learnt.
 
     Parameters
     ----------
     sums : int
-        Channels of the output, each a sum of its own.
+        Channels of the map, each with a sum of its own.
+    psf : float
+        Standard deviation of the Gaussian, in pixels; 0 for none. At the edges the mean is of what there is.
     """
 
-    def __init__(self, sums: int, **options: Any):
+    def __init__(self, sums: int, psf: float = 0.0, **options: Any):
         super().__init__(**options)
-        self.sums = sums
+        self.sums, self.psf = sums, psf
         self.gain = self.add_weight(shape=(sums,), initializer="ones", name="gain")
 
     def call(self, inputs: Any) -> Any:
-        radius, light, *others = inputs
+        x, radius, light, *others = inputs
         logarithm, channels = ops.log(radius), []
         for part in ops.split(light, self.sums, axis=-1):
             level, exponent = ops.split(_around(part, len(radius.shape) - 2), 2, axis=-1)
@@ -286,13 +289,27 @@ class SersicProfiles(keras.layers.Layer):
             b = 2.0 / exponent - 1.0 / 3.0
             profile = (level + b) - b * ops.exp(exponent * logarithm)
             highest = ops.stop_gradient(ops.maximum(ops.max(profile, axis=-1, keepdims=True), 0.0))
-            light = ops.sum(ops.exp(profile - highest), axis=-1, keepdims=True)
-            light = light + (1.0 + sum(others)) * ops.exp(-highest)
+            light = ops.sum(ops.exp(profile - highest), axis=-1, keepdims=True) + ops.exp(-highest)
             channels.append(highest + ops.log(light))
-        return self.gain * (channels[0] if self.sums == 1 else ops.concatenate(channels, axis=-1))
+        smooth = channels[0] if self.sums == 1 else ops.concatenate(channels, axis=-1)
+        if not (self.psf or others):
+            return x + self.gain * smooth
+        smooth = smooth + x / self.gain
+        highest = ops.stop_gradient(ops.max(smooth, axis=(1, 2), keepdims=True))
+        light = ops.exp(smooth - highest)
+        light = (self._blurred(light) if self.psf else light) + sum(others) * ops.exp(-highest)
+        return self.gain * (highest + ops.log(light + 1e-30))
+
+    def _blurred(self, light: Any) -> Any:
+        light = ops.moveaxis(light, -1, 1)
+        for _ in range(2):  # along one axis, then the other
+            at = ops.arange(ops.shape(light)[-2], dtype="float32")
+            gaussians = ops.exp(-0.5 * ops.square((at[:, None] - at) / self.psf))
+            light = ops.matmul(ops.swapaxes(light, -1, -2), gaussians / ops.sum(gaussians, axis=0, keepdims=True))
+        return ops.moveaxis(light, 1, -1)
 
     def compute_output_shape(self, shapes: Any) -> Any:
-        return (*shapes[0][:-1], self.sums)
+        return shapes[0]
 
 
 def _first_scales(count: int) -> np.ndarray:

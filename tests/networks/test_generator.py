@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
@@ -415,7 +416,7 @@ def test_ellipses():
     """Radii within flattened and turned circles of the same area, no narrower than 1.5 pixels, whatever the level."""
     cell, a, b = 2, 0.8, -0.5
     shapes = np.array([[a, 0.0, b, 0.0, np.log(1.5), 0.0]], "float32")  # a, b and the scale of both
-    layer = Ellipses(2, cell)
+    layer = Ellipses(2, cell, 1.5)
     found = backends.host(layer([np.zeros((1, 9, 12, 3), "float32"), shapes, np.array([[4.2, 5.6]], "float32")]))
     assert found.shape == (1, 9, 12, 2) == layer.compute_output_shape([(1, 9, 12, 3), (1, 6), (1, 2)])
     y, x = (cell * (axis - middle) for axis, middle in zip(np.indices((9, 12)), (4.0, 5.5), strict=True))
@@ -431,17 +432,35 @@ def test_ellipses():
 
 def test_sersic_profiles():
     """Sums of light in the logarithm, above one: an exponential within which half of its own light lies."""
-    radius = np.linspace(0, 30, 3001)
+    radius = np.linspace(0, 30, 3001)[None]
     exponent = np.log((1 - 0.2) / (2 - 1))  # 1, of which half of the light lies within a radius of 1
-    layer = SersicProfiles(1)
+    layer, x = SersicProfiles(1), np.zeros((1, 1, 3001, 1), "float32")
     light = np.array([[3.0, -9.0, exponent, 0.0]], "float32")
     radii = np.stack([radius, radius + 100], axis=-1)[None].astype("float32")
-    found = np.expm1(backends.host(layer([radii, light]))[0, :, 0])
-    np.testing.assert_allclose(found, np.exp(3 - 5 / 3 * (radius - 1)), rtol=1e-3, atol=1e-3)
-    grown = np.cumsum(found * radius)
+    found = np.expm1(backends.host(layer([x, radii, light]))[0, 0, :, 0])
+    np.testing.assert_allclose(found, np.exp(3 - 5 / 3 * (radius[0] - 1)), rtol=1e-3, atol=1e-3)
+    grown = np.cumsum(found * radius[0])
     assert grown[100] / grown[-1] == pytest.approx(0.5, abs=0.01)
-    two = backends.host(layer([np.stack([radius, radius], -1)[None].astype("float32"), light[:, [0, 0, 2, 2]]]))
-    np.testing.assert_allclose(np.expm1(two[0, :, 0]), 2 * found, rtol=1e-3, atol=1e-3)
+    same = np.stack([radius, radius], -1)[None].astype("float32")
+    two = backends.host(layer([x, same, light[:, [0, 0, 2, 2]]]))
+    np.testing.assert_allclose(np.expm1(two[0, 0, :, 0]), 2 * found, rtol=1e-3, atol=1e-3)
+    # The map multiplies it; what else there is, is added.
+    more = backends.host(layer([x + 0.7, radii, light, x + 2.0]))[0, 0, :, 0]
+    np.testing.assert_allclose(np.exp(more), np.exp(0.7) * (1 + found) + 2.0, rtol=1e-3)
+
+
+def test_sersic_profiles_through_a_point_spread_function():
+    """Light, not its logarithm, is convolved with a Gaussian, and none is lost; knots stay sharp."""
+    rng, gain, psf = np.random.default_rng(1), 0.6, 1.3
+    layer = SersicProfiles(2, psf)
+    layer.gain.assign(np.full(2, gain))
+    x, other = rng.normal(size=(2, 20, 24, 2)).astype("float32"), np.zeros((2, 20, 24, 1), "float32")
+    faint = np.full((2, 4), -30.0, "float32")
+    radii = np.ones((2, 20, 24, 1), "float32")
+    found = backends.host(layer([x, radii, faint, other + 0.5]))
+    options = {"sigma": (0, psf, psf, 0), "mode": "constant", "truncate": 8}
+    light = gaussian_filter(np.exp(x / gain), **options) / gaussian_filter(np.ones_like(x), **options)
+    np.testing.assert_allclose(np.exp(found / gain), light + 0.5, rtol=1e-4)
 
 
 def test_knots():
@@ -477,10 +496,10 @@ def test_knots():
     np.testing.assert_allclose(place, there, atol=0.01)
 
 
-@pytest.mark.parametrize("knots", [0, 4])
-def test_a_generator_with_profiles_turns_with_its_latent_vector(knots):
+@pytest.mark.parametrize("knots, psf", [(0, 0.0), (4, 0.0), (4, 1.0)])
+def test_a_generator_with_profiles_turns_with_its_latent_vector(knots, psf):
     """What is drawn straight away turns by a right angle when the vector's first two numbers do."""
-    config, model = build(n_inputs=0, latent=5, centred=True, profiles=3, knots=knots)
+    config, model = build(n_inputs=0, latent=5, centred=True, profiles=3, knots=knots, psf=psf)
     (head,) = [v for v in model.variables if v.path == "head/kernel"]
     head.assign(0 * backends.host(head))
     values = arguments(config, (16, 16), n_inputs=0)
@@ -492,8 +511,9 @@ def test_a_generator_with_profiles_turns_with_its_latent_vector(knots):
     assert (np.abs(call(model, other) - out).max() > 1e-3 * out.std()) == bool(knots)
     with pytest.raises(ValueError, match="they need centred = true and latent above 2"):
         GeneratorConfig(latent=2, centred=True, profiles=3)
-    with pytest.raises(ValueError, match="knots lie as profiles do: give profiles, or leave knots out"):
-        GeneratorConfig(latent=3, centred=True, knots=3)
+    for name, value in (("knots", 3), ("psf", 1.0)):
+        with pytest.raises(ValueError, match=f"{name} .*: give profiles, or leave {name} out"):
+            GeneratorConfig(**{"latent": 3, "centred": True, name: value})
 
 
 @pytest.mark.parametrize("normalised", [False, True])
