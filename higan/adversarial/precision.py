@@ -18,7 +18,7 @@ class EmulatedPrecisionWarning(UserWarning):
 def precision_here(asked: str, backend: Any) -> str:
     """The Keras dtype policy to train with, "float32" in place of "mixed_bfloat16" on CPUs that emulate bfloat16.
 
-    Their emulation takes five to thirty times as long; what is trained is the same to what bfloat16 rounds.
+    Emulated it took more than six times as long (boxes, AMD Zen 3); what is trained is the same but for rounding.
 
     Parameters
     ----------

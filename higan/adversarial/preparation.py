@@ -278,8 +278,8 @@ def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
     return DrawnCard(field=drawn.field, coarse=drawn.coarse, **found)
 
 
-# What a network may be given that was trained without: interpolation has no weights, slopes, gates and what is made of
-# top-hats start at zero, and what is drawn cell by cell, and knots, start small.
+# What a network may be given that was trained without: interpolation and a point-spread function have no weights,
+# slopes, gates and what is made of top-hats start at zero, and what is drawn cell by cell, and knots, start small.
 ADDED = ("interpolated", "tracing", "gated", "cellwise", "top_hats", "knots", "psf")
 
 

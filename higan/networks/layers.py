@@ -303,7 +303,7 @@ class SersicProfiles(keras.layers.Layer):
     def _blurred(self, light: Any) -> Any:
         light = ops.moveaxis(light, -1, 1)
         for _ in range(2):  # along one axis, then the other
-            at = ops.arange(ops.shape(light)[-2], dtype="float32")
+            at = _offsets(ops.shape(light)[-2])
             gaussians = ops.exp(-0.5 * ops.square((at[:, None] - at) / self.psf))
             light = ops.matmul(ops.swapaxes(light, -1, -2), gaussians / ops.sum(gaussians, axis=0, keepdims=True))
         return ops.moveaxis(light, 1, -1)
