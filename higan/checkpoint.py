@@ -219,12 +219,20 @@ class Card(_Table):
         """The unit of `thickness`: a length, also where cells are angles."""
         return "Mpc" if self.geometry == "patch" else self.length_units
 
+    @property
+    def radius(self) -> tuple[int, float, float] | None:
+        """Place and range of the parameter flux_radius, galaxies' half-light radius in pixels, if there is one."""
+        found = ((i, p.lower, p.upper) for i, p in enumerate(self.parameters) if p.name == "flux_radius")
+        return next(found, None)
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Card:
         if self.shape and len(self.shape) != self.ndim:
             raise ValueError(f"maps of shape {self.shape} have not {self.ndim} dimensions")
         if self.network.profiles and self.ndim != 2:
             raise ValueError(f"network.profiles are of maps in two dimensions, not in {self.ndim}")
+        if self.network.network == "profiles" and (self.inputs or not self.shape):
+            raise ValueError("network 'profiles' makes maps of a known shape of parameters alone")
         if not self.inputs and math.prod(self.shape) > LARGEST_MAP:
             raise ValueError(f"maps of shape {self.shape} have more than {LARGEST_MAP} cells")
         for what, found in (
@@ -526,12 +534,21 @@ def _objective(card: Card) -> str:
     return "without an adversary" if card.objective == "none" else card.objective
 
 
+def _network(card: Card) -> str:
+    config = card.network
+    if config.network == "profiles":
+        return f"galaxies of {config.profiles} profiles and up to {config.knots} knots, through {config.psf:g} pixels"
+    return (
+        f"{config.network}, widths {config.widths}, {card.ndim}D, stride {card.stride}, receptive radius "
+        f"{card.receptive_radius} cells"
+    )
+
+
 def _text(card: Card, where: str = "") -> str:
     lines = [
         f"checkpoint  {card.name}, version {card.version}{where}",
         *([f"            {card.description}"] if card.description else []),
-        f"network     {card.network.network}, widths {card.network.widths}, {card.ndim}D, stride {card.stride}, "
-        f"receptive radius {card.receptive_radius} cells",
+        f"network     {_network(card)}",
         f"trained     {_objective(card)}; {card.training.get('simulator', '')} "
         f"{card.training.get('simulator_version', '')}, {card.training.get('simulations', '?')} simulations",
         f"maps        cells of {card.cell_size:g} {card.length_units}"

@@ -559,6 +559,10 @@ class Emulator:
             raise MapSetError(f"shape is {shape}; {card.name} paints maps of {card.ndim} dimensions.")
         for n in shape:
             check_count("shape", n)
+        if card.network.network == "profiles" and list(shape) != card.shape:
+            raise MapSetError(
+                f"shape is {shape}; {card.name} paints stamps of {tuple(card.shape)} alone. Leave it out."
+            )
         if card.drawn is not None and len(set(shape)) > 1:
             raise MapSetError(f"shape is {shape}; {card.name} draws cubes. Give equal sides.")
         counts = [np.size(values) for values in _named(parameters).values() if np.ndim(values)]

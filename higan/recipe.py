@@ -160,9 +160,9 @@ class ObjectiveConfig(_Table):
     half_light_weight : float
         Of the error of the half-light radii of stamps, where the parameter flux_radius says what they are to be
         (:func:`higan.adversarial.half_light.half_light_error`).
-    asymmetry_weight : float
-        Of the CRPS of the asymmetries of stamps (:func:`higan.adversarial.asymmetry.asymmetry_crps`), with `pixel`
-        "crps".
+    shape_weight : float
+        Of the energy score of the shapes of stamps, all their numbers together
+        (:func:`higan.adversarial.shapes.shape_score`), with `pixel` "crps" and the parameter flux_radius.
     r1, r2 : float
         γ of the zero-centred gradient penalties.
     gradient_penalty : float
@@ -189,7 +189,7 @@ class ObjectiveConfig(_Table):
     one_point_weight: float = Field(default=0.0, ge=0)
     tail_weight: float = Field(default=0.0, ge=0)
     half_light_weight: float = Field(default=0.0, ge=0)
-    asymmetry_weight: float = Field(default=0.0, ge=0)
+    shape_weight: float = Field(default=0.0, ge=0)
     r1: float = Field(default=0.02, ge=0)
     r2: float = Field(default=0.02, ge=0)
     gradient_penalty: float = Field(default=10.0, ge=0)
@@ -208,7 +208,8 @@ class ObjectiveConfig(_Table):
         for name in ("spectral_floor", "spectral_slope_weight"):
             if self.spectral != "crps" and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} is a matter of spectral = 'crps' alone")
-        for name in ("mode_weight", "octave_weight", "one_point_weight", "tail_weight", "asymmetry_weight"):
+        scores = ("mode", "octave", "one_point", "tail", "shape")
+        for name in (f"{score}_weight" for score in scores):
             if getattr(self, name) and self.pixel != "crps":
                 raise ValueError(f"{name} takes the two realisations that only pixel = 'crps' makes")
         return self
@@ -385,14 +386,21 @@ class Recipe(_Table):
             raise ValueError("training.context is around crops: it needs training.crop")
         if self.generator.centred and (self.training.crop is not None or "roll" in self.data.symmetries):
             raise ValueError("generator.centred maps have a middle: leave out training.crop and the symmetry 'roll'")
-        if self.objective.asymmetry_weight and not self.generator.centred:
-            raise ValueError("objective.asymmetry_weight is of stamps about their middle: it needs generator.centred")
+        if self.objective.shape_weight and not self.generator.centred:
+            raise ValueError("objective.shape_weight is of stamps about their middle: it needs generator.centred")
         if self.training.quantile_maps and self.data.magnitude is not None:
             raise ValueError("training.quantile_maps is of cells of their own, not of maps with a data.magnitude")
+        if self.generator.profiles and self.data.magnitude is None:
+            raise ValueError(
+                "generator.profiles are shares of a galaxy's light: data.magnitude has to name the parameter that says "
+                "how much that is"
+            )
+        if self.data.inputs and self.generator.network == "profiles":
+            raise ValueError("generator.network 'profiles' sees parameters alone: leave out data.inputs")
         for name in ("tracing", "top_hats"):
             if not self.data.inputs and getattr(self.generator, name):
                 raise ValueError(f"generator.{name} follows data.inputs, of which there are none: leave it out")
-        if not self.data.inputs and not self.generator.noise_channels:
+        if not self.data.inputs and self.generator.network == "unet" and not self.generator.noise_channels:
             raise ValueError("without data.inputs maps are drawn from noise: it needs generator.noise_channels above 0")
         if self.objective.pixel == "crps" and not self.generator.random:
             raise ValueError(

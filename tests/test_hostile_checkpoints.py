@@ -13,6 +13,7 @@ import higan
 from higan.checkpoint import describe, file_sha256, load_card
 from higan.cli import main
 from higan.errors import CheckpointError
+from higan.scaling import Linear
 from tests import tiny
 
 CODE = "import pathlib; pathlib.Path({!r}).write_text('it ran')"
@@ -96,6 +97,14 @@ ABSURD = {
     "profiles": (
         {"ndim": 3, "shape": [8] * 3, "network__profiles": 2, "network__latent": 3, "network__centred": True},
         "network.profiles are of maps in two dimensions, not in 3",
+    ),
+    "galaxies of fields": (
+        {"network": {"network": "profiles", "latent": 3, "profiles": 1}},
+        "network 'profiles' makes maps of a known shape of parameters alone",
+    ),
+    "convolved galaxies": (
+        {"network__network": "profiles", "network__latent": 3, "network__profiles": 1},
+        "network 'profiles' has no convolutions that widths is of",
     ),
     "many inputs": ({"inputs": [{"field": "a", "scaling": {"name": "linear"}}] * 10**5}, "inputs: List should have at"),
     "the same twice": ({"inputs": [{"field": "a", "scaling": {"name": "linear"}}] * 2}, "the input 'a' is there twice"),
@@ -243,4 +252,10 @@ def test_weights_are_counted_without_building(n_inputs, centred):
     ):
         config = GeneratorConfig(**{**tiny.NETWORK, "centred": centred, **changes})
         shape = {"ndim": ndim, "n_inputs": n_inputs, "n_outputs": 2, "n_parameters": n_parameters}
-        assert config.count_weights(**shape) == build_generator(config, **shape).count_params()
+        model = build_generator(config, **shape, scalings=[Linear()] * 2)
+        assert config.count_weights(**shape) == model.count_params()
+    for knots in (0, 5):
+        config = GeneratorConfig(network="profiles", latent=7, profiles=2, knots=knots, embedding=12)
+        shape = {"ndim": 2, "n_inputs": 0, "n_outputs": 2, "n_parameters": 3 if knots else 0}
+        model = build_generator(config, **shape, scalings=[Linear()] * 2, shape=(16, 16))
+        assert config.count_weights(**shape) == model.count_params()

@@ -85,8 +85,8 @@ def without(*path):
             "tail_weight takes the two realisations that only pixel = ",
         ),
         (
-            changed("objective", to={"pixel": "crps", "asymmetry_weight": 1.0}),
-            "objective.asymmetry_weight is of stamps about their middle: it needs generator.centred",
+            changed("objective", to={"pixel": "crps", "shape_weight": 1.0}),
+            "objective.shape_weight is of stamps about their middle: it needs generator.centred",
         ),
         (changed("objective", to={"pixel_scales": [0]}), "objective.pixel_scales.0: input should be greater than 0"),
         (

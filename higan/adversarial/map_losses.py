@@ -9,11 +9,11 @@ import numpy as np
 from keras import ops
 
 from higan.adversarial.adam import State
-from higan.adversarial.asymmetry import asymmetry_crps
 from higan.adversarial.half_light import half_light_error
 from higan.adversarial.objectives import crps
 from higan.adversarial.octaves import block_means, octave_crps
 from higan.adversarial.one_point import one_point_crps, tail_crps
+from higan.adversarial.shapes import shape_score
 from higan.adversarial.spectrum import EMPTY, mean_power, mode_score, quotient, spectral_crps, spectral_loss, surplus
 from higan.adversarial.step_config import StepConfig
 from higan.scaling import Scaling
@@ -67,9 +67,9 @@ class MapLosses:
         if losses.half_light_weight:
             parts["half_light"] = half_light_error(generated, repeat(batch["radius"], config.realisations))
             total = total + losses.half_light_weight * parts["half_light"]
-        if losses.asymmetry_weight:
-            parts["asymmetry"] = asymmetry_crps(*_halves(generated), true)
-            total = total + losses.asymmetry_weight * parts["asymmetry"]
+        if losses.shape_weight:
+            parts["shapes"] = shape_score(*_halves(generated), true, batch["radius"])
+            total = total + losses.shape_weight * parts["shapes"]
         kept = {}
         if losses.mean_power_weight:
             kept["mean_power"], parts["surplus"], loss = self._mean_power(state, chosen, count)

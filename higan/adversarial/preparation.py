@@ -157,9 +157,9 @@ def radius_of(maps: MapSet, recipe: Recipe) -> np.ndarray:
     """The half-light radius, in pixels, of the stamps of each simulation."""
     if recipe.data.magnitude is None or "flux_radius" not in maps.parameter_names:
         raise RecipeError(
-            "objective.half_light_weight is of stamps whose data.magnitude is named and whose half-light radius is the "
-            f"parameter flux_radius, but the networks see {', '.join(maps.parameter_names) or 'no parameters'}. "
-            "Leave it out."
+            "objective.half_light_weight and shape_weight are of stamps whose data.magnitude is named and whose "
+            "half-light radius is the parameter flux_radius, but the networks see "
+            f"{', '.join(maps.parameter_names) or 'no parameters'}. Leave them out."
         )
     return maps.parameters[:, maps.parameter_names.index("flux_radius")]
 
@@ -278,9 +278,9 @@ def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
     return DrawnCard(field=drawn.field, coarse=drawn.coarse, **found)
 
 
-# What a network may be given that was trained without: interpolation and a point-spread function have no weights,
-# slopes, gates and what is made of top-hats start at zero, and what is drawn cell by cell, and knots, start small.
-ADDED = ("interpolated", "tracing", "gated", "cellwise", "top_hats", "knots", "psf")
+# What a network may be given that was trained without: interpolation has no weights, slopes, gates and what is made of
+# top-hats start at zero, and what is drawn cell by cell starts small.
+ADDED = ("interpolated", "tracing", "gated", "cellwise", "top_hats")
 
 
 def is_run(initial: Path) -> bool:

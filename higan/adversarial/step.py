@@ -110,7 +110,8 @@ class Step:
             maps (batch, *shape, c), fields, parameters and noise (a list), all scaled float32 numpy arrays: this
             process' part of the batch. Noise of several realisations follows upon that of the first, along the batch.
             Where maps are observed, sky (2 batch, *shape, c), standard normal, for true and then for generated maps,
-            and flux (batch,), what the maps were divided by. With `half_light_weight`, radius (batch,), in cells.
+            and flux (batch,), what the maps were divided by. With
+            `half_light_weight` or `shape_weight`, radius (batch,), in cells.
         step : int
             Number of the step, from 0.
         learning_rates : (float, float)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 WIDEST = 4.0  # radius, in cells, of the largest top-hat that is taken of a map as it is
 LOCAL_WIDTH, LOCAL_LAYERS = 64, 3  # of the network that sees the means in top-hats
+DENSE_LAYERS = 4  # of the network "profiles"
+OF_GALAXIES = {"network", "latent", "profiles", "knots", "psf", "embedding"}  # what that one is told
+WITHOUT_CONVOLUTIONS = {"widths": [1], "noise_channels": 0, "centred": True}  # what it has of the rest
 
 
 def halvings(radius: float) -> int:
@@ -30,7 +33,10 @@ class GeneratorConfig(BaseModel):
 
     Attributes
     ----------
-    network : {"unet"}
+    network : {"unet", "profiles"}
+        The latter paints galaxies as profiles and knots alone: dense layers, as wide as `embedding`, say from the
+        parameters and the latent vector what these are like, and what is a matter of convolutions and their noise is
+        left out. Catalogues of parametric fits are of such galaxies; real ones have arms and dust besides.
     widths : list of int
         Channels at each resolution, finest first; each step down halves the map, so the stride is 2^(levels - 1).
     bottom_blocks : int
@@ -45,17 +51,16 @@ class GeneratorConfig(BaseModel):
         join opposite sides. Such maps are painted whole, and shifting what goes in does not shift what comes out.
     profiles : int
         Sérsic profiles about the middle of centred maps in two dimensions, for galaxies. The latent vector and the
-        parameters give each a shape, a light and an index (:class:`higan.networks.layers.Ellipses`,
-        :class:`higan.networks.layers.SersicProfiles`); the generator knows where a cell lies in them, and paints what
-        they do not hold: knots, arms, all that is not smooth. They turn with the first two numbers of the latent
-        vector, so that all position angles are as likely. Without them it knows the cell's coordinates alone.
+        parameters give each a shape, a share of the light and an index (:class:`higan.networks.galaxies.Galaxies`); a
+        U-Net knows where a cell lies in them, and paints what they do not hold: arms, all that is not smooth. They
+        turn with the first two numbers of the latent vector, so that all position angles are as likely. Without them
+        it knows the cell's coordinates alone.
     knots : int
-        Point-like knots, of star formation say, at most, which lie as the profiles do, each at a place of its own
-        (:class:`higan.networks.layers.Knots`): convolutions make lumps of a scale, not points.
+        Point-like knots, of star formation say, at most, which lie as the first profile does, each at a place of its
+        own: convolutions make lumps of a scale, not points.
     psf : float
-        Standard deviation, in pixels, of a Gaussian that profiles, and what convolutions make of them, are seen
-        through: that of the point-spread function that the true galaxies are given with. Knots are as wide as is
-        learnt. 0 leaves it out.
+        Standard deviation, in pixels, of a Gaussian that profiles and knots are seen through: that of the point-spread
+        function that the true galaxies are given with.
     normalised : bool
         Features have unit mean square before the last block of every scale, whatever flows past it from coarser ones:
         in three dimensions that grows until what the block adds, and the noise in it, no longer counts.
@@ -88,7 +93,7 @@ class GeneratorConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    network: Literal["unet"] = "unet"
+    network: Literal["unet", "profiles"] = "unet"
     widths: list[Width] = Field(default=[20, 48, 96, 160], min_length=1, max_length=8)
     bottom_blocks: int = Field(default=2, ge=1, le=16)
     noise_channels: int = Field(default=4, ge=0, le=64)
@@ -106,8 +111,21 @@ class GeneratorConfig(BaseModel):
     top_hats: list[Annotated[float, Field(ge=0.5, le=1e4)]] = Field(default=[], max_length=32)
     embedding: int = Field(default=64, ge=1, le=4096)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_convolutions(cls, values: Any) -> Any:
+        of_profiles = isinstance(values, dict) and values.get("network") == "profiles"
+        return {**WITHOUT_CONVOLUTIONS, **values} if of_profiles else values
+
     @model_validator(mode="after")
     def _turned(self) -> GeneratorConfig:
+        if self.network == "profiles":
+            for name, field in type(self).model_fields.items():
+                fixed = WITHOUT_CONVOLUTIONS.get(name, field.default)
+                if name not in OF_GALAXIES and getattr(self, name) != fixed:
+                    raise ValueError(f"network 'profiles' has no convolutions that {name} is of: leave it out")
+            if not self.profiles:
+                raise ValueError("network 'profiles' paints galaxies of profiles: say how many")
         if self.profiles and not (self.centred and self.latent > 2):
             raise ValueError(
                 "profiles lie about the middle of a map and turn with its latent vector: they need centred = true and "
@@ -141,6 +159,10 @@ class GeneratorConfig(BaseModel):
         >>> GeneratorConfig(widths=[1], bottom_blocks=1, noise_channels=0).count_weights(1, 1, 1, 0)
         16
         """
+        told = (3 + n_outputs) * self.profiles + ((3 + n_outputs) if self.knots else 0)
+        if self.network == "profiles":
+            dense = (n_parameters + self.latent - 1 + (DENSE_LAYERS - 1) * (self.embedding + 1)) * self.embedding
+            return dense + (self.embedding + 1) * told
         modulating, centre = n_parameters + self.latent, ndim + 4 if self.centred else 0
         if self.profiles:
             modulating, centre = modulating - 2, 2 * self.profiles
@@ -159,9 +181,7 @@ class GeneratorConfig(BaseModel):
         if modulating:
             count += (modulating + 1) * self.embedding + (self.embedding + 1) * self.embedding
         if self.profiles:
-            count += (self.embedding + 1) * (3 + 2 * n_outputs) * self.profiles + n_outputs
-        if self.knots:
-            count += (self.embedding + 1) * (self.profiles + 4) + 1
+            count += (self.embedding + 1) * told
         if n_inputs:
             count += convolution(n_inputs + centre, self.widths[0])
             for width, wider in pairwise(self.widths):

@@ -2,26 +2,25 @@
 
 Parameters modulate, and noise enters, every residual block on the way up, so that each scale has its own randomness;
 there is no random layer and no normalisation over space. It is fully convolutional: one set of weights paints maps of
-any size.
+any size. Galaxies may be painted without it, as profiles and knots alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from higan.networks.config import LOCAL_LAYERS, LOCAL_WIDTH, GeneratorConfig
+from higan.networks.config import DENSE_LAYERS, LOCAL_LAYERS, LOCAL_WIDTH, GeneratorConfig
+from higan.networks.galaxies import LARGEST, Ellipses, Galaxies, numbers_told
 from higan.networks.layers import (
-    Ellipses,
     HostNormal,
-    Knots,
     Modulation,
     PixelNorm,
     Position,
     Repeated,
-    SersicProfiles,
     TopHats,
     activation,
     convolution,
@@ -30,8 +29,7 @@ from higan.networks.layers import (
     halve,
     within,
 )
-
-NARROWEST = 1.5  # pixels: ellipses, without a point-spread function that they are seen through
+from higan.scaling import Scaling
 
 
 def build_generator(
@@ -44,6 +42,9 @@ def build_generator(
     seed: int = 0,
     dtype: str = "float32",
     beyond: int = 0,
+    scalings: Sequence[Scaling] = (),
+    shape: Sequence[int] | None = None,
+    radius: tuple[int, float, float] | None = None,
 ) -> keras.Model:
     """Build the generator in scaled space.
 
@@ -64,6 +65,13 @@ def build_generator(
     beyond : int
         Cells that fields extend beyond the noise and the output on every side: crops of larger maps, of which top-hats
         see more than the convolutions do.
+    scalings : sequence of Scaling
+        Of the outputs, where there are profiles: they are light, to be scaled.
+    shape : sequence of int, optional
+        Of a map, where `config.network` is "profiles": nothing that goes in has it.
+    radius : (int, float, float), optional
+        Which parameter, and its range, is the half-light radius of galaxies in pixels: the profiles' sizes are in
+        units of it.
 
     Returns
     -------
@@ -79,6 +87,8 @@ def build_generator(
     >>> [tuple(x.shape) for x in model.inputs]
     [(None, None, None, 1), (None, 3), (None, None, None, 4), (None, None, None, 4)]
     """
+    if config.network == "profiles":
+        return _profiles(config, n_outputs, n_parameters, seed, scalings, shape, radius)
     space = (None,) * ndim
     # `edge`, whether convolutions keep the sides of a map apart.
     options: dict[str, Any] = {"seed": seed, "edge": config.centred, "isotropic": config.isotropic, "dtype": dtype}
@@ -111,19 +121,19 @@ def build_generator(
             modulating = [keras.layers.Concatenate(name="modulating", dtype=dtype)(modulating)]
         embedding = embed(modulating[0], config.embedding, seed, "generator", dtype)
 
-    def dense(width: int, name: str) -> Any:
-        kernel = HostNormal(seed, name, 0.3)
-        return keras.layers.Dense(width, kernel_initializer=kernel, name=name, dtype="float32")(embedding)
-
-    shapes = dense(3 * config.profiles, "ellipses") if config.profiles else None
+    told = None
+    if config.profiles:
+        numbers = numbers_told(config.profiles, config.knots, n_outputs)
+        told = _dense(embedding, numbers, "galaxies_told", seed, 0.3)
+        if radius is not None:
+            told = _sized(told, for_each(inputs[1 if n_inputs else 0], "radius"), radius, config.profiles)
     lying: dict[int, Any] = {}
 
     def radii(x: Any, level: int) -> Any:
         """Of the cells of `x`, of this level, in ellipses."""
         if level not in lying:
-            narrowest = NARROWEST / 2 if config.psf else NARROWEST
-            layer = Ellipses(config.profiles, 2**level, narrowest, name=f"radii{level}", dtype="float32")
-            lying[level] = layer([x, shapes, direction])
+            layer = Ellipses(config.profiles, 2**level, name=f"radii{level}", dtype="float32")
+            lying[level] = layer([x, told, direction])
         return lying[level]
 
     def place(x: Any, level: int, name: str) -> Any:
@@ -187,13 +197,57 @@ def build_generator(
     if drawn is not None:
         x = keras.layers.Add(name="head_drawn", dtype="float32")([x, ops.cast(drawn, "float32")])
     if config.profiles:
-        # What is smooth from the middle to the edge is drawn straight away; the convolutions add what is not.
-        light = [dense(2 * config.profiles * n_outputs, "light")]
-        if config.knots:
-            told = dense(config.profiles + 4, "knots_told")
-            light.append(Knots(config.knots, name="knots", dtype="float32")([x, shapes, direction, told, knotted]))
-        x = SersicProfiles(n_outputs, config.psf, name="profiles", dtype="float32")([x, radii(x, 0), *light])
+        # What is smooth, and points, are drawn straight away; the convolutions add what is neither.
+        layer = Galaxies(config.profiles, config.knots, n_outputs, config.psf, name="galaxies", dtype="float32")
+        light = layer([told, direction, *([knotted] if config.knots else []), x])
+        x = keras.layers.Add(name="galaxies_add", dtype="float32")([x, _scaled(light, scalings)])
     return keras.Model(inputs, x, name="generator")
+
+
+def _profiles(
+    config: GeneratorConfig,
+    n_outputs: int,
+    n_parameters: int,
+    seed: int,
+    scalings: Sequence[Scaling],
+    shape: Sequence[int] | None,
+    radius: tuple[int, float, float] | None,
+) -> keras.Model:
+    """Galaxies of profiles and knots alone: dense layers say what they are like, and nothing is convolved."""
+    latent = keras.Input((config.random_numbers,), name="latent")
+    numbers, *drawn = ops.split(latent, [config.latent], axis=-1) if config.knots else [latent]
+    x, inputs = numbers[:, 2:], [latent]
+    if n_parameters:
+        inputs.insert(0, keras.Input((n_parameters,), name="parameters"))
+        each = Repeated(name="parameters_each")([inputs[0], latent])
+        x = keras.layers.Concatenate(name="modulating", dtype="float32")([each, x])
+    for i in range(DENSE_LAYERS):
+        x = activation(_dense(x, config.embedding, f"dense{i}", seed, 2**0.5), f"dense{i}_act", "float32")
+    told = _dense(x, numbers_told(config.profiles, config.knots, n_outputs), "galaxies_told", seed, 0.3)
+    if radius is not None:
+        told = _sized(told, each, radius, config.profiles)
+    layer = Galaxies(config.profiles, config.knots, n_outputs, config.psf, shape, name="galaxies", dtype="float32")
+    light = layer([told, numbers[:, :2], *drawn])
+    return keras.Model(inputs, _scaled(light, scalings), name="generator")
+
+
+def _dense(x: Any, width: int, name: str, seed: int, gain: float) -> Any:
+    kernel = HostNormal(seed, name, gain)
+    return keras.layers.Dense(width, kernel_initializer=kernel, name=name, dtype="float32")(x)
+
+
+def _sized(told: Any, parameters: Any, radius: tuple[int, float, float], profiles: int) -> Any:
+    """What tells galaxies, with the sizes of their profiles in units of the half-light radius among the parameters."""
+    which, lower, upper = radius
+    asked = lower + 0.5 * (upper - lower) * (parameters[:, which : which + 1] + 1.0)
+    shapes, sizes, others = ops.split(told, [profiles, 2 * profiles], axis=-1)
+    return ops.concatenate([shapes, sizes + ops.log(ops.maximum(asked, 0.1) / LARGEST), others], axis=-1)
+
+
+def _scaled(light: Any, scalings: Sequence[Scaling]) -> Any:
+    """Light, each channel in the scaled space of its output."""
+    channels = [scaling.forward(light[..., i : i + 1], ops) for i, scaling in enumerate(scalings)]
+    return channels[0] if len(channels) == 1 else ops.concatenate(channels, axis=-1)
 
 
 def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, *, gated: bool = False, **options: Any) -> Any:

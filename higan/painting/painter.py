@@ -261,6 +261,9 @@ def build_model(card: Card, seed: int = 0, dtype: str = "float32", beyond: int =
         seed=seed,
         dtype=dtype,
         beyond=beyond,
+        scalings=[scaling.from_dict(item.scaling) for item in card.outputs],
+        shape=card.shape,
+        radius=card.radius,
     )
 
 

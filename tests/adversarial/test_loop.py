@@ -637,7 +637,8 @@ def test_a_discriminator_that_sees_stamps_as_a_telescope_does(tmp_path):
 
 
 def test_profiles_are_of_two_dimensions(tmp_path):
-    recipe = tiny.recipe(generator={"latent": 3, "centred": True, "profiles": 1}, data={"symmetries": []})
+    galaxies = {"latent": 3, "centred": True, "profiles": 1}
+    recipe = tiny.recipe(generator=galaxies, data={"symmetries": [], "magnitude": "a"})
     with pytest.raises(RecipeError, match="profiles are of maps in two dimensions, but the map set has 3"):
         loop.train(recipe, tmp_path / "run", maps=tiny.maps(shape=(8, 8, 8)))
 
@@ -670,7 +671,7 @@ def test_radii_of_stamps_are_held(tmp_path):
     found = load(folder).sample(parameters={"mag_auto": np.full(8, 21.0), "flux_radius": np.full(8, 4.0)}, seed=1)
     # Those that it is trained on have a radius of 2.35.
     assert abs(np.log(measure(found)["flux_radius"] / 4).mean()) < 0.2
-    with pytest.raises(RecipeError, match=r"flux_radius, but the networks see mag_auto\. Leave it out\."):
+    with pytest.raises(RecipeError, match=r"flux_radius, but the networks see mag_auto\. Leave them out\."):
         loop.train(validate_recipe(values), tmp_path / "new", maps=stamps())
 
 

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
 
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
-from higan.networks.layers import Ellipses, Interpolation, Knots, Position, SersicProfiles, TopHats
+from higan.networks.layers import Interpolation, Position, TopHats
 from higan.painting.painter import receptive_radius
 from tests import backends, tiny
 
@@ -410,110 +409,6 @@ def test_positions():
         squared = y[:, None] ** 2 + x**2
         for i, width in enumerate((2, 4, 8, 16)):
             np.testing.assert_allclose(found[0, ..., 5 + i], np.exp(-squared / 2 / width**2), rtol=1e-5)
-
-
-def test_ellipses():
-    """Radii within flattened and turned circles of the same area, no narrower than 1.5 pixels, whatever the level."""
-    cell, a, b = 2, 0.8, -0.5
-    shapes = np.array([[a, 0.0, b, 0.0, np.log(1.5), 0.0]], "float32")  # a, b and the scale of both
-    layer = Ellipses(2, cell, 1.5)
-    found = backends.host(layer([np.zeros((1, 9, 12, 3), "float32"), shapes, np.array([[4.2, 5.6]], "float32")]))
-    assert found.shape == (1, 9, 12, 2) == layer.compute_output_shape([(1, 9, 12, 3), (1, 6), (1, 2)])
-    y, x = (cell * (axis - middle) for axis, middle in zip(np.indices((9, 12)), (4.0, 5.5), strict=True))
-    points = np.stack([x, y], axis=-1) @ np.array([[0.6, -0.8], [0.8, 0.6]])
-    c = np.sqrt(1 + a**2 + b**2)
-    flattened = np.array([[c + a, b], [b, c - a]])
-    assert np.linalg.det(flattened) == pytest.approx(1)
-    for i, (matrix, scale) in enumerate(((flattened, 2 * 1.5), (np.eye(2), 16.0))):
-        inverse = np.linalg.inv(scale**2 * matrix + 1.5**2 * np.eye(2))
-        squared = np.einsum("...i,ij,...j->...", points, inverse, points) + 1.5**2 / (scale**2 + 1.5**2)
-        np.testing.assert_allclose(found[0, ..., i], np.sqrt(squared), rtol=1e-5)
-
-
-def test_sersic_profiles():
-    """Sums of light in the logarithm, above one: an exponential within which half of its own light lies."""
-    radius = np.linspace(0, 30, 3001)[None]
-    exponent = np.log((1 - 0.2) / (2 - 1))  # 1, of which half of the light lies within a radius of 1
-    layer, x = SersicProfiles(1), np.zeros((1, 1, 3001, 1), "float32")
-    light = np.array([[3.0, -9.0, exponent, 0.0]], "float32")
-    radii = np.stack([radius, radius + 100], axis=-1)[None].astype("float32")
-    found = np.expm1(backends.host(layer([x, radii, light]))[0, 0, :, 0])
-    np.testing.assert_allclose(found, np.exp(3 - 5 / 3 * (radius[0] - 1)), rtol=1e-3, atol=1e-3)
-    grown = np.cumsum(found * radius[0])
-    assert grown[100] / grown[-1] == pytest.approx(0.5, abs=0.01)
-    same = np.stack([radius, radius], -1)[None].astype("float32")
-    two = backends.host(layer([x, same, light[:, [0, 0, 2, 2]]]))
-    np.testing.assert_allclose(np.expm1(two[0, 0, :, 0]), 2 * found, rtol=1e-3, atol=1e-3)
-    # The map multiplies it; what else there is, is added.
-    more = backends.host(layer([x + 0.7, radii, light, x + 2.0]))[0, 0, :, 0]
-    np.testing.assert_allclose(np.exp(more), np.exp(0.7) * (1 + found) + 2.0, rtol=1e-3)
-
-
-def test_sersic_profiles_through_a_point_spread_function():
-    """Light, not its logarithm, is convolved with a Gaussian, and none is lost; knots stay sharp."""
-    rng, gain, psf = np.random.default_rng(1), 0.6, 1.3
-    layer = SersicProfiles(2, psf)
-    layer.gain.assign(np.full(2, gain))
-    x, other = rng.normal(size=(2, 20, 24, 2)).astype("float32"), np.zeros((2, 20, 24, 1), "float32")
-    faint = np.full((2, 4), -30.0, "float32")
-    radii = np.ones((2, 20, 24, 1), "float32")
-    found = backends.host(layer([x, radii, faint, other + 0.5]))
-    options = {"sigma": (0, psf, psf, 0), "mode": "constant", "truncate": 8}
-    light = gaussian_filter(np.exp(x / gain), **options) / gaussian_filter(np.ones_like(x), **options)
-    np.testing.assert_allclose(np.exp(found / gain), light + 0.5, rtol=1e-4)
-
-
-def test_knots():
-    """They lie as the light of an exponential disc of the shape and place of the ellipses does, and are as bright."""
-    rng, (a, b, tilt) = np.random.default_rng(1), (0.6, -0.4, 0.7)
-    n, count, scale, seeing = 500, 40, np.exp(0.3), 1.1
-    shapes = np.tile(np.array([[0, a, 0, b, 5.0, np.log(scale)]], "float32"), (n, 1))
-    direction = np.tile(2 * np.array([[np.cos(tilt), np.sin(tilt)]], "float32"), (n, 1))
-    told = np.tile(np.array([[-20, 20, np.log(2.0 / 16), 0, 1.0, -9]], "float32"), (n, 1))  # all of the second ellipse
-    drawn = rng.normal(size=(n, 5 * count)).astype("float32")
-    x, layer = np.zeros((n, 80, 64, 3), "float32"), Knots(count)
-    found = backends.host(layer([x, shapes, direction, told, drawn]))
-    assert found.shape == (n, 80, 64, 1) == layer.compute_output_shape([x.shape])
-    np.testing.assert_allclose(found.sum(axis=(1, 2)), np.exp(layer.first + 1.0), rtol=0.06)  # one may lie outside
-    c = np.sqrt(1 + a**2 + b**2)
-    turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
-    # ∫ r² of exp(-r / h) along one axis is 3 h².
-    expected = 3 * (2 * scale) ** 2 * turn @ np.array([[c + a, b], [b, c - a]]) @ turn.T + seeing**2 * np.eye(2)
-    mean = found.mean(axis=0)[..., 0] / found.mean(axis=0).sum()
-    y, x = (axis - middle for axis, middle in zip(np.indices(mean.shape), (39.5, 31.5), strict=True))
-    moments = np.array([[(mean * u * v).sum() for v in (x, y)] for u in (x, y)])
-    np.testing.assert_allclose(moments, expected, rtol=0.05)
-    # One of them alone, at its place to a fraction of a pixel.
-    drawn[0] = 0
-    drawn[0, :5] = [1.0, 0.5, 0.2, 0.1, 9.0]
-    told[:, 5] = 8.0
-    x = np.zeros((1, 64, 64, 1), "float32")
-    alone = backends.host(layer([x, *(values[:1] for values in (shapes, direction, told, drawn))]))
-    alone = alone[0, ..., 0] / alone.sum()
-    place = [(alone * (axis - 31.5)).sum() for axis in np.indices(alone.shape)[::-1]]
-    root = (np.array([[c + a, b], [b, c - a]]) + np.eye(2)) / np.sqrt(2 * c + 2)
-    there = 2 * scale * 0.65 * turn @ root @ np.array([1.0, 0.5]) / np.hypot(1.0, 0.5)
-    np.testing.assert_allclose(place, there, atol=0.01)
-
-
-@pytest.mark.parametrize("knots, psf", [(0, 0.0), (4, 0.0), (4, 1.0)])
-def test_a_generator_with_profiles_turns_with_its_latent_vector(knots, psf):
-    """What is drawn straight away turns by a right angle when the vector's first two numbers do."""
-    config, model = build(n_inputs=0, latent=5, centred=True, profiles=3, knots=knots, psf=psf)
-    (head,) = [v for v in model.variables if v.path == "head/kernel"]
-    head.assign(0 * backends.host(head))
-    values = arguments(config, (16, 16), n_inputs=0)
-    turned = [*values[:-1], np.concatenate([values[-1][:, 1:2], -values[-1][:, :1], values[-1][:, 2:]], axis=1)]
-    out = call(model, values)
-    assert np.abs(out - out[:, ::-1]).max() > 0.01 * out.std()
-    np.testing.assert_allclose(call(model, turned), np.rot90(out, axes=(1, 2)), atol=1e-4)
-    other = [*values[:-1], np.concatenate([values[-1][:, :5], values[-1][:, 5:] + 1], axis=1)]
-    assert (np.abs(call(model, other) - out).max() > 1e-3 * out.std()) == bool(knots)
-    with pytest.raises(ValueError, match="they need centred = true and latent above 2"):
-        GeneratorConfig(latent=2, centred=True, profiles=3)
-    for name, value in (("knots", 3), ("psf", 1.0)):
-        with pytest.raises(ValueError, match=f"{name} .*: give profiles, or leave {name} out"):
-            GeneratorConfig(**{"latent": 3, "centred": True, name: value})
 
 
 @pytest.mark.parametrize("normalised", [False, True])

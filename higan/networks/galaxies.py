@@ -1,0 +1,250 @@
+"""Layers that paint galaxies as the sum of their parts: smooth profiles, and point-like knots of star formation."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from scipy.special import gamma, gammaincinv
+
+INDICES = np.geomspace(0.3, 6.2, 32)  # Sérsic indices whose sums of Gaussians are tabled
+WIDTHS = np.geomspace(0.03, 8.0, 14)  # standard deviations of the Gaussians, in half-light radii
+PIXEL = 1 / 12  # variance of a pixel, in pixels²
+SOFT = 0.56  # pixels²: added to the squares of ellipses that cells are told of, which may be thinner than a pixel
+LARGEST, SMALLEST = 8.0, 3.0  # half-light radii, in pixels, of the first and the last profile of a new network
+FLATTER, STEEPER = 1.0, 4.0  # their indices: a disc and a bulge
+FLATTEST = 3.2  # -ln of the least axis ratio, 0.04
+
+
+def numbers_told(profiles: int, knots: int, outputs: int) -> int:
+    """How many numbers tell what a galaxy is like (:class:`Galaxies`)."""
+    return (3 + outputs) * profiles + ((3 + outputs) if knots else 0)
+
+
+class Ellipses(keras.layers.Layer):
+    """Elliptical radii of the cells of a map (batch, ny, nx, channels) about its middle, in half-light radii.
+
+    Called on the map, of which only the shape counts, and on what tells galaxies and their direction, as
+    :class:`Galaxies` is. Returns (batch, ny, nx, n): ρ with ρ² = xᵀ M⁻¹ x + p² / (r² + p²), M = r² S + p², where r and
+    S are radius and shape of a profile and p² is SOFT.
+
+    Parameters
+    ----------
+    count : int
+        n, how many ellipses.
+    cell : int
+        Side of a cell in pixels, those of the finest level.
+    """
+
+    def __init__(self, count: int, cell: int, **options: Any):
+        super().__init__(**options)
+        self.count, self.cell = count, cell
+
+    def call(self, inputs: Any) -> Any:
+        x, told, direction = inputs
+        ny, nx = ops.shape(x)[1:3]
+        flatness, radius = _ellipses(told, self.count)
+        square = ops.square(radius)
+        coefficients, _ = _quadratic(*_shapes(flatness, direction), square, SOFT)
+        rest = SOFT / (square + SOFT)
+        squared = ops.matmul(_terms(ny, nx, self.cell), coefficients) + rest[:, None]
+        return ops.sqrt(ops.maximum(ops.reshape(squared, (-1, ny, nx, self.count)), 1e-6))
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        return (*shapes[0][:-1], self.count)
+
+
+class Galaxies(keras.layers.Layer):
+    """Stamps of galaxies: elliptical Sérsic profiles about the middle, and point-like knots that lie as the first does.
+
+    All of them lie along one direction, as what is round or flat, and seen from aside, does.
+
+    Called on what tells them (batch, :func:`numbers_told`), all of any size; on a direction (batch, 2), of any length,
+    which they turn with; where there are knots, on random numbers (batch, 5 knots); and on a map (batch, ny, nx, …) of
+    which only the shape counts, unless the shape is given. Returns their light, (batch, ny, nx, outputs); that of a
+    galaxy, far beyond the stamp, sums up to 1.
+
+    What tells them is, for each of n profiles, its axis ratio q, the logarithm of its half-light radius r over that in
+    a new network, and its Sérsic index; of the knots the logarithm of their radius over the first profile's, that of an
+    exponent, and how few there are; then the logarithm of the share of each profile, and of the knots, in the light of
+    each output. A profile is seen through a Gaussian, and pixels: it is a sum of Gaussians
+    (Hogg & Lang 2013, PASP 125, 719, section 2), which stay Gaussians, of covariance w² r² S + psf² + 1 / 12,
+    S = diag(1 / q, q) along the direction.
+
+    Of a knot's five numbers four tell where it lies: half the sum of their squares is the radius in exponential discs,
+    in scale lengths (a Gamma distribution of shape 2), which is raised to the first profile's index times the exponent,
+    as of other profiles about the same number is; the first two give the direction. Where the fifth is high the knot is
+    there. All have the same light.
+
+    Parameters
+    ----------
+    profiles, knots, outputs : int
+    psf : float
+        Standard deviation of the Gaussian, in pixels.
+    shape : sequence of int, optional
+        Pixels (ny, nx).
+    """
+
+    abrupt = 8.0  # how sharply a knot is there or not
+    few = -2.0  # the logarithm of the knots' share of light over a profile's in a new network
+
+    def __init__(
+        self,
+        profiles: int,
+        knots: int,
+        outputs: int,
+        psf: float,
+        shape: Sequence[int] | None = None,
+        **options: Any,
+    ):
+        super().__init__(**options)
+        self.profiles, self.knots, self.outputs = profiles, knots, outputs
+        self.variance = psf**2 + PIXEL
+        self.shape = None if shape is None else tuple(shape)
+
+    def call(self, inputs: Any) -> Any:
+        told, direction, *others = inputs
+        ny, nx = ops.shape(others[-1])[1:3] if self.shape is None else self.shape
+        n = self.profiles
+        flatness, radius = _ellipses(told, n)
+        index, of_knots, shares = ops.split(told[:, 2 * n :], [n, n + 3 if self.knots else n], axis=-1)
+        shares = ops.reshape(shares, (-1, n + (1 if self.knots else 0), self.outputs))
+        if self.knots:
+            shares = shares + np.array([[0.0]] * n + [[self.few]], np.float32)
+        shares = ops.softmax(shares, axis=1)
+        light = self._smooth(ny, nx, _shapes(flatness, direction), radius, index, shares[:, :n])
+        if self.knots:
+            first = (flatness[:, :1], radius[:, :1], _place(index)[:, :1])
+            seen = self._knots(ny, nx, *first, of_knots, others[0], direction)
+            light = light + seen * shares[:, None, n:]
+        return light
+
+    def _smooth(self, ny: Any, nx: Any, shapes: Any, radius: Any, index: Any, shares: Any) -> Any:
+        gaussians = self.profiles * len(WIDTHS)
+        # Between the indices of the table the sums are interpolated.
+        place = (len(INDICES) - 1) * _place(index)[..., None]
+        near = ops.maximum(1.0 - ops.abs(place - np.arange(len(INDICES), dtype=np.float32)), 0.0)
+        amounts = ops.matmul(near, sersic_gaussians().astype(np.float32))  # (batch, n, widths)
+        square = ops.square(radius)[..., None] * np.square(WIDTHS).astype(np.float32)
+        xx, yy, xy = (x[..., None] for x in shapes)
+        coefficients, determinant = _quadratic(xx, yy, xy, square, self.variance)
+        heights = amounts * ops.rsqrt(determinant) / (2.0 * math.pi)
+        heights = ops.reshape(heights[..., None] * shares[:, :, None], (-1, gaussians, self.outputs))
+        exponents = ops.matmul(_terms(ny, nx, 1), ops.reshape(-0.5 * coefficients, (-1, 3, gaussians)))
+        light = ops.matmul(ops.exp(exponents), heights)
+        # The sums of profiles flatter than a Gaussian have negative terms, and may fall below zero where nothing is.
+        return ops.reshape(ops.maximum(light, 0.0), (-1, ny, nx, self.outputs))
+
+    def _knots(
+        self, ny: Any, nx: Any, flatness: Any, radius: Any, place: Any, told: Any, drawn: Any, direction: Any
+    ) -> Any:
+        size, exponent, few = ops.split(told, 3, axis=-1)
+        drawn = ops.reshape(drawn, (-1, self.knots, 5))
+        far = 0.5 * ops.sum(ops.square(drawn[..., :4]), axis=-1) + 1e-6
+        # An exponential disc's half-light radius is 1.68 scale lengths.
+        index = INDICES[0] * ops.exp(place * math.log(INDICES[-1] / INDICES[0]))
+        far = radius * ops.exp(_within(size, 0.5)) * (far / 1.68) ** (index * ops.exp(_within(exponent, 0.5)))
+        cosine, sine = _unit(ops.reshape(drawn[..., :2], (-1, 2)))
+        across, up = (far * ops.reshape(values, (-1, self.knots)) for values in (cosine, sine))
+        across, up = across * ops.exp(0.5 * flatness), up * ops.exp(-0.5 * flatness)
+        cosine, sine = _unit(direction)
+        across, up = cosine * across - sine * up, sine * across + cosine * up
+        there = ops.sigmoid(self.abrupt * (drawn[..., 4] - _within(few, 2.5)))
+        each = there / (ops.sum(there, axis=-1, keepdims=True) + 1e-3)
+
+        def seen(place: Any, cells: Any) -> Any:
+            """(batch, knots, cells), of unit sum."""
+            away = _offsets(cells) - place[..., None]
+            return ops.exp(-0.5 / self.variance * ops.square(away)) / math.sqrt(2.0 * math.pi * self.variance)
+
+        rows = ops.transpose(each[..., None] * seen(up, ny), (0, 2, 1))
+        return ops.matmul(rows, seen(across, nx))[..., None]
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        ny, nx = shapes[-1][1:3] if self.shape is None else self.shape
+        return (shapes[0][0], ny, nx, self.outputs)
+
+
+@functools.cache
+def sersic_gaussians() -> np.ndarray:
+    """Shares of light in round Gaussians of WIDTHS that sum up to Sérsic profiles of INDICES, (indices, widths).
+
+    Fitted by least squares, as those of Hogg & Lang 2013, to the profile of unit light (Graham & Driver 2005, PASA 22,
+    118, eqs. 1-4). For indices below 0.5, flatter in the middle than a Gaussian, some shares are negative.
+
+    Examples
+    --------
+    >>> disc = sersic_gaussians()[np.abs(INDICES - 1).argmin()]
+    >>> round(float(disc.sum()), 2)
+    1.0
+    """
+    radius = np.geomspace(0.015, 12.0, 300)
+    # Light in equal steps of ln r counts, and in steps of r, of which the middle has more.
+    counts = radius + radius**2
+    gaussians = counts[:, None] * np.exp(-0.5 * (radius[:, None] / WIDTHS) ** 2) / (2 * np.pi * WIDTHS**2)
+    few = len(WIDTHS)
+    matrix = np.vstack([gaussians, 0.5 * np.ones(few), 2e-3 * np.eye(few)])
+    rows = []
+    for n in INDICES:
+        b = gammaincinv(2 * n, 0.5)
+        light = 2 * np.pi * n * np.exp(b) * b ** (-2 * n) * gamma(2 * n)
+        profile = counts * np.exp(-b * (radius ** (1 / n) - 1)) / light
+        rows.append(np.linalg.lstsq(matrix, np.concatenate([profile, [0.5], np.zeros(few)]), rcond=None)[0])
+    return np.array(rows)
+
+
+def _ellipses(told: Any, count: int) -> tuple[Any, Any]:
+    """-ln of axis ratios, and half-light radii in pixels, (batch, count) each."""
+    flatness, size = ops.split(told[:, : 2 * count], 2, axis=-1)
+    first = np.geomspace(LARGEST, SMALLEST, count, dtype=np.float32)
+    return _within(ops.softplus(flatness), FLATTEST), first * ops.exp(_within(size, 4.0))
+
+
+def _place(index: Any) -> Any:
+    """Where Sérsic indices lie between the least and the largest, by their logarithms: 0 to 1, (batch, n)."""
+    first = np.geomspace(FLATTER, STEEPER, index.shape[-1])
+    place = np.log(first / INDICES[0]) / np.log(INDICES[-1] / INDICES[0])
+    return ops.sigmoid(index + np.log(place / (1 - place)).astype(np.float32))
+
+
+def _within(values: Any, most: float) -> Any:
+    """Values of any size, those beyond `most` drawn in: a training that has strayed can come back."""
+    return most * ops.tanh(values / most)
+
+
+def _shapes(flatness: Any, direction: Any) -> tuple[Any, Any, Any]:
+    """Matrices S along a direction: S_xx, S_yy, S_xy; their determinants are 1."""
+    cosine, sine = _unit(direction)
+    twice, double = ops.square(cosine) - ops.square(sine), 2.0 * cosine * sine
+    a, c = ops.sinh(flatness), ops.cosh(flatness)
+    return c + a * twice, c - a * twice, a * double
+
+
+def _quadratic(xx: Any, yy: Any, xy: Any, square: Any, variance: float) -> tuple[Any, Any]:
+    """xᵀ M⁻¹ x, M = square S + variance: its coefficients, stacked along axis 1; and det M."""
+    determinant = ops.square(square) + variance * square * (xx + yy) + variance**2
+    coefficients = [square * yy + variance, square * xx + variance, -2.0 * square * xy]
+    return ops.stack([x / determinant for x in coefficients], axis=1), determinant
+
+
+def _terms(ny: Any, nx: Any, cell: int) -> Any:
+    """x², y² and x y of the centres of cells from the middle, (cells, 3), what :func:`_quadratic` gives factors of."""
+    x, y = ops.meshgrid(cell * _offsets(nx), cell * _offsets(ny))
+    return ops.reshape(ops.stack([x * x, y * y, x * y], axis=-1), (-1, 3))
+
+
+def _unit(direction: Any) -> tuple[Any, Any]:
+    """Cosine and sine (batch, 1) of directions (batch, 2) of any length."""
+    length = ops.sqrt(ops.sum(ops.square(direction), axis=-1, keepdims=True) + 1e-12)
+    cosine, sine = ops.split(direction / length, 2, axis=-1)
+    return cosine, sine
+
+
+def _offsets(cells: Any) -> Any:
+    """Of the centres of so many cells from the middle, in cells."""
+    return ops.arange(cells, dtype="float32") - 0.5 * (ops.cast(cells, "float32") - 1.0)
