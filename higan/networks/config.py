@@ -159,7 +159,7 @@ class GeneratorConfig(BaseModel):
         >>> GeneratorConfig(widths=[1], bottom_blocks=1, noise_channels=0).count_weights(1, 1, 1, 0)
         16
         """
-        told = (3 + n_outputs) * self.profiles + ((3 + n_outputs) if self.knots else 0)
+        told = self.numbers_told(n_outputs)
         if self.network == "profiles":
             dense = (n_parameters + self.latent - 1 + (DENSE_LAYERS - 1) * (self.embedding + 1)) * self.embedding
             return dense + (self.embedding + 1) * told
@@ -202,6 +202,10 @@ class GeneratorConfig(BaseModel):
             hidden = 2 * convolution(first, first, 1) + convolution(self.levels * self.noise_channels, first, 1)
             count += hidden + convolution(first, n_outputs, 1)
         return count + convolution(first, n_outputs * (1 + (n_inputs if self.tracing else 0)))
+
+    def numbers_told(self, n_outputs: int) -> int:
+        """How many numbers tell what a galaxy is like (:class:`higan.networks.galaxies.Galaxies`)."""
+        return (3 + n_outputs) * (self.profiles + bool(self.knots))
 
     @property
     def beyond(self) -> int:

@@ -21,11 +21,6 @@ FLATTER, STEEPER = 1.0, 4.0  # their indices: a disc and a bulge
 FLATTEST = 3.2  # -ln of the least axis ratio, 0.04
 
 
-def numbers_told(profiles: int, knots: int, outputs: int) -> int:
-    """How many numbers tell what a galaxy is like (:class:`Galaxies`)."""
-    return (3 + outputs) * profiles + ((3 + outputs) if knots else 0)
-
-
 class Ellipses(keras.layers.Layer):
     """Elliptical radii of the cells of a map (batch, ny, nx, channels) about its middle, in half-light radii.
 
@@ -64,10 +59,10 @@ class Galaxies(keras.layers.Layer):
 
     All of them lie along one direction, as what is round or flat, and seen from aside, does.
 
-    Called on what tells them (batch, :func:`numbers_told`), all of any size; on a direction (batch, 2), of any length,
-    which they turn with; where there are knots, on random numbers (batch, 5 knots); and on a map (batch, ny, nx, …) of
-    which only the shape counts, unless the shape is given. Returns their light, (batch, ny, nx, outputs); that of a
-    galaxy, far beyond the stamp, sums up to 1.
+    Called on what tells them (batch, :meth:`higan.networks.config.GeneratorConfig.numbers_told`), all of any size; on a
+    direction (batch, 2), of any length, which they turn with; where there are knots, on random numbers (batch, 5
+    knots); and on a map (batch, ny, nx, …) of which only the shape counts, unless the shape is given. Returns their
+    light, (batch, ny, nx, outputs); that of a galaxy, far beyond the stamp, sums up to 1.
 
     What tells them is, for each of n profiles, its axis ratio q, the logarithm of its half-light radius r over that in
     a new network, and its Sérsic index; of the knots the logarithm of their radius over the first profile's, that of an

@@ -14,7 +14,7 @@ import keras
 from keras import ops
 
 from higan.networks.config import DENSE_LAYERS, LOCAL_LAYERS, LOCAL_WIDTH, GeneratorConfig
-from higan.networks.galaxies import LARGEST, Ellipses, Galaxies, numbers_told
+from higan.networks.galaxies import LARGEST, Ellipses, Galaxies
 from higan.networks.layers import (
     HostNormal,
     Modulation,
@@ -123,8 +123,7 @@ def build_generator(
 
     told = None
     if config.profiles:
-        numbers = numbers_told(config.profiles, config.knots, n_outputs)
-        told = _dense(embedding, numbers, "galaxies_told", seed, 0.3)
+        told = _dense(embedding, config.numbers_told(n_outputs), "galaxies_told", seed, 0.3)
         if radius is not None:
             told = _sized(told, for_each(inputs[1 if n_inputs else 0], "radius"), radius, config.profiles)
     lying: dict[int, Any] = {}
@@ -223,7 +222,7 @@ def _profiles(
         x = keras.layers.Concatenate(name="modulating", dtype="float32")([each, x])
     for i in range(DENSE_LAYERS):
         x = activation(_dense(x, config.embedding, f"dense{i}", seed, 2**0.5), f"dense{i}_act", "float32")
-    told = _dense(x, numbers_told(config.profiles, config.knots, n_outputs), "galaxies_told", seed, 0.3)
+    told = _dense(x, config.numbers_told(n_outputs), "galaxies_told", seed, 0.3)
     if radius is not None:
         told = _sized(told, each, radius, config.profiles)
     layer = Galaxies(config.profiles, config.knots, n_outputs, config.psf, shape, name="galaxies", dtype="float32")

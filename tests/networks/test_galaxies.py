@@ -17,7 +17,6 @@ from higan.networks.galaxies import (
     WIDTHS,
     Ellipses,
     Galaxies,
-    numbers_told,
     sersic_gaussians,
 )
 from higan.networks.generator import build_generator
@@ -52,6 +51,9 @@ def shape(q, angle):
     return turn @ np.diag([1 / q, q]) @ turn.T
 
 
+GALAXIES = {"network": "profiles", "latent": 5, "profiles": 2}
+
+
 def towards(angle):
     return 2 * np.array([[np.cos(angle), np.sin(angle)]], "float32")
 
@@ -83,7 +85,6 @@ def test_profiles_as_galsim_draws_them(n, radius, q):
     galsim.Convolve(parts, galsim.Gaussian(fwhm=fwhm)).drawImage(image)
     layer = Galaxies(2, 0, 1, fwhm / np.sqrt(8 * np.log(2)), (64, 48))
     numbers, direction = told([(q, radius), (1.0, 4.0)], [n, 1.0], [2 / 3, 1 / 3]), towards(angle)
-    assert numbers.shape[1] == numbers_told(2, 0, 1)
     found = backends.host(layer([numbers, direction]))
     assert found.shape == (1, 64, 48, 1) == layer.compute_output_shape([numbers.shape, direction.shape])
     found, true = found[0, ..., 0], image.array
@@ -105,7 +106,7 @@ def test_knots():
     layer = Galaxies(2, count, 1, psf, (80, 64))
     knots = drawn_in(np.log(0.8), 0.5), 0.0, -9.0  # smaller than the profile, as a disc, all of them there
     numbers = told([(q, 1.68 * scale / 0.8), (1.0, 3.0)], [1.0, 1.0], [1e-9, 1e-9, np.exp(2.0)], knots)
-    assert numbers.shape[1] == numbers_told(2, count, 1)
+    assert numbers.shape[1] == GeneratorConfig(**GALAXIES, knots=count).numbers_told(1)
     direction = towards(tilt)
     drawn = rng.normal(size=(n, 5 * count)).astype("float32")
     found = backends.host(layer([np.tile(numbers, (n, 1)), np.tile(direction, (n, 1)), drawn]))
@@ -174,9 +175,9 @@ def test_settings_that_make_no_galaxies():
     for name, value in (("knots", 3), ("psf", 1.0)):
         with pytest.raises(ValueError, match=f"{name} .*: give profiles, or leave {name} out"):
             GeneratorConfig(**{"latent": 3, "centred": True, name: value})
-    values = {"network": "profiles", "latent": 5, "profiles": 2}
-    assert GeneratorConfig.model_validate(GeneratorConfig(**values).model_dump()) == GeneratorConfig(**values)
+    config = GeneratorConfig(**GALAXIES)
+    assert GeneratorConfig.model_validate(config.model_dump()) == config
     with pytest.raises(ValueError, match="network 'profiles' has no convolutions that widths is of: leave it out"):
-        GeneratorConfig(**values, widths=[4])
+        GeneratorConfig(**GALAXIES, widths=[4])
     with pytest.raises(ValueError, match="network 'profiles' paints galaxies of profiles: say how many"):
-        GeneratorConfig(**{**values, "profiles": 0})
+        GeneratorConfig(**{**GALAXIES, "profiles": 0})
