@@ -36,6 +36,24 @@ def flux(magnitude: Any) -> Any:
     return 10.0 ** (0.4 * (ZERO_POINT - magnitude))
 
 
+def sersic_light(n: Any) -> Any:
+    """Light of a round Sérsic profile of index `n`, over its intensity at half light times that radius squared.
+
+    References
+    ----------
+    Graham & Driver 2005, PASA 22, 118, eq. 4.
+
+    Examples
+    --------
+    >>> round(float(sersic_light(0.5) / (np.pi / np.log(2) * 2)), 6)  # a Gaussian's is π / ln 2 of its peak, twice that
+    1.0
+    """
+    from scipy.special import gamma, gammaincinv
+
+    b = gammaincinv(2 * n, 0.5)
+    return 2 * np.pi * n * np.exp(b) * b ** (-2 * n) * gamma(2 * n)
+
+
 def of_pixels(maps: MapSet) -> bool:
     """Whether the cells of a map set are pixels of these images, to a thousandth of their side."""
     return maps.geometry.length_units == "arcsec" and abs(maps.cell_size - PIXEL) <= 1e-3 * PIXEL

@@ -16,6 +16,7 @@ from higan.adversarial.one_point import one_point_crps, tail_crps
 from higan.adversarial.shapes import shape_score
 from higan.adversarial.spectrum import EMPTY, mean_power, mode_score, quotient, spectral_crps, spectral_loss, surplus
 from higan.adversarial.step_config import StepConfig
+from higan.networks.layers import by_channel, forward
 from higan.scaling import Scaling
 
 LATE = 8  # one in so many of the generated maps so far, the last, make up their mean power
@@ -147,16 +148,6 @@ def _drift(raw: Any, bound: Any, most: float) -> Any:
     Out there the pixel loss alone sees them, and the gradients that pass push on and on.
     """
     return ops.mean(ops.square(ops.maximum(ops.abs(raw - ops.stop_gradient(bound)) - most, 0.0)))
-
-
-def by_channel(function: Callable[[Scaling, Any], Any], scalings: Sequence[Scaling], maps: Any) -> Any:
-    """`function` of each channel's scaling and maps."""
-    channels = [function(scaling, maps[..., i : i + 1]) for i, scaling in enumerate(scalings)]
-    return channels[0] if len(channels) == 1 else ops.concatenate(channels, axis=-1)
-
-
-def forward(scaling: Scaling, x: Any) -> Any:
-    return scaling.forward(x, ops)
 
 
 def restore(scaling: Scaling, y: Any) -> Any:

@@ -15,11 +15,11 @@ import numpy as np
 from keras import ops
 
 from higan.adversarial.adam import State, adam
-from higan.adversarial.map_losses import MapLosses, bounded, by_channel, forward, repeat, restore
+from higan.adversarial.map_losses import MapLosses, bounded, repeat, restore
 from higan.adversarial.objectives import Loss, unit_norm_penalty, zero_centred_penalty
 from higan.adversarial.parts import each, in_parts, of_parts
 from higan.adversarial.step_config import StepConfig
-from higan.networks.layers import within
+from higan.networks.layers import by_channel, forward, within
 from higan.validation.power_spectrum import bin_weights
 
 
@@ -110,8 +110,8 @@ class Step:
             maps (batch, *shape, c), fields, parameters and noise (a list), all scaled float32 numpy arrays: this
             process' part of the batch. Noise of several realisations follows upon that of the first, along the batch.
             Where maps are observed, sky (2 batch, *shape, c), standard normal, for true and then for generated maps,
-            and flux (batch,), what the maps were divided by. With
-            `half_light_weight` or `shape_weight`, radius (batch,), in cells.
+            and flux (batch,), what the maps were divided by. With `half_light_weight` or `shape_weight`, radius
+            (batch,), in cells.
         step : int
             Number of the step, from 0.
         learning_rates : (float, float)

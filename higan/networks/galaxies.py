@@ -10,7 +10,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
-from scipy.special import gamma, gammaincinv
+from scipy.special import gammaincinv
+
+from higan.photometry import sersic_light
 
 INDICES = np.geomspace(0.3, 6.2, 32)  # Sérsic indices whose sums of Gaussians are tabled
 WIDTHS = np.geomspace(0.03, 8.0, 14)  # standard deviations of the Gaussians, in half-light radii
@@ -112,18 +114,19 @@ class Galaxies(keras.layers.Layer):
         if self.knots:
             shares = shares + np.array([[0.0]] * n + [[self.few]], np.float32)
         shares = ops.softmax(shares, axis=1)
-        light = self._smooth(ny, nx, _shapes(flatness, direction), radius, index, shares[:, :n])
+        place = _place(index)
+        light = self._smooth(ny, nx, _shapes(flatness, direction), radius, place, shares[:, :n])
         if self.knots:
-            first = (flatness[:, :1], radius[:, :1], _place(index)[:, :1])
-            seen = self._knots(ny, nx, *first, of_knots, others[0], direction)
+            flatness, radius, place = (x[:, :1] for x in (flatness, radius, place))
+            seen = self._knots(ny, nx, flatness, radius, place, of_knots, others[0], direction)
             light = light + seen * shares[:, None, n:]
         return light
 
-    def _smooth(self, ny: Any, nx: Any, shapes: Any, radius: Any, index: Any, shares: Any) -> Any:
+    def _smooth(self, ny: Any, nx: Any, shapes: Any, radius: Any, place: Any, shares: Any) -> Any:
         gaussians = self.profiles * len(WIDTHS)
         # Between the indices of the table the sums are interpolated.
-        place = (len(INDICES) - 1) * _place(index)[..., None]
-        near = ops.maximum(1.0 - ops.abs(place - np.arange(len(INDICES), dtype=np.float32)), 0.0)
+        row = (len(INDICES) - 1) * place[..., None]
+        near = ops.maximum(1.0 - ops.abs(row - np.arange(len(INDICES), dtype=np.float32)), 0.0)
         amounts = ops.matmul(near, sersic_gaussians().astype(np.float32))  # (batch, n, widths)
         square = ops.square(radius)[..., None] * np.square(WIDTHS).astype(np.float32)
         xx, yy, xy = (x[..., None] for x in shapes)
@@ -187,8 +190,7 @@ def sersic_gaussians() -> np.ndarray:
     rows = []
     for n in INDICES:
         b = gammaincinv(2 * n, 0.5)
-        light = 2 * np.pi * n * np.exp(b) * b ** (-2 * n) * gamma(2 * n)
-        profile = counts * np.exp(-b * (radius ** (1 / n) - 1)) / light
+        profile = counts * np.exp(-b * (radius ** (1 / n) - 1)) / sersic_light(n)
         rows.append(np.linalg.lstsq(matrix, np.concatenate([profile, [0.5], np.zeros(few)]), rcond=None)[0])
     return np.array(rows)
 

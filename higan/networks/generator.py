@@ -23,9 +23,11 @@ from higan.networks.layers import (
     Repeated,
     TopHats,
     activation,
+    by_channel,
     convolution,
     double,
     embed,
+    forward,
     halve,
     within,
 )
@@ -114,25 +116,21 @@ def build_generator(
         """`x` of every map for each realisation of its noise."""
         return x if x is None or drawn_by is None else Repeated(name=f"{name}_each")([x, drawn_by])
 
-    embedding = None
+    embedding, each = None, None
     if modulating:
         if config.latent and n_parameters:
-            modulating[0] = for_each(modulating[0], "parameters")
+            each = modulating[0] = for_each(modulating[0], "parameters")
             modulating = [keras.layers.Concatenate(name="modulating", dtype=dtype)(modulating)]
         embedding = embed(modulating[0], config.embedding, seed, "generator", dtype)
 
-    told = None
-    if config.profiles:
-        told = _dense(embedding, config.numbers_told(n_outputs), "galaxies_told", seed, 0.3)
-        if radius is not None:
-            told = _sized(told, for_each(inputs[1 if n_inputs else 0], "radius"), radius, config.profiles)
+    galaxies = _told(embedding, each, config, n_outputs, seed, radius) if config.profiles else None
     lying: dict[int, Any] = {}
 
     def radii(x: Any, level: int) -> Any:
         """Of the cells of `x`, of this level, in ellipses."""
         if level not in lying:
             layer = Ellipses(config.profiles, 2**level, name=f"radii{level}", dtype="float32")
-            lying[level] = layer([x, told, direction])
+            lying[level] = layer([x, galaxies, direction])
         return lying[level]
 
     def place(x: Any, level: int, name: str) -> Any:
@@ -197,9 +195,8 @@ def build_generator(
         x = keras.layers.Add(name="head_drawn", dtype="float32")([x, ops.cast(drawn, "float32")])
     if config.profiles:
         # What is smooth, and points, are drawn straight away; the convolutions add what is neither.
-        layer = Galaxies(config.profiles, config.knots, n_outputs, config.psf, name="galaxies", dtype="float32")
-        light = layer([told, direction, *([knotted] if config.knots else []), x])
-        x = keras.layers.Add(name="galaxies_add", dtype="float32")([x, _scaled(light, scalings)])
+        light = _light([galaxies, direction, *([knotted] if config.knots else []), x], config, scalings)
+        x = keras.layers.Add(name="galaxies_add", dtype="float32")([x, light])
     return keras.Model(inputs, x, name="generator")
 
 
@@ -215,19 +212,16 @@ def _profiles(
     """Galaxies of profiles and knots alone: dense layers say what they are like, and nothing is convolved."""
     latent = keras.Input((config.random_numbers,), name="latent")
     numbers, *drawn = ops.split(latent, [config.latent], axis=-1) if config.knots else [latent]
-    x, inputs = numbers[:, 2:], [latent]
+    x, inputs, each = numbers[:, 2:], [latent], None
     if n_parameters:
         inputs.insert(0, keras.Input((n_parameters,), name="parameters"))
         each = Repeated(name="parameters_each")([inputs[0], latent])
         x = keras.layers.Concatenate(name="modulating", dtype="float32")([each, x])
     for i in range(DENSE_LAYERS):
         x = activation(_dense(x, config.embedding, f"dense{i}", seed, 2**0.5), f"dense{i}_act", "float32")
-    told = _dense(x, config.numbers_told(n_outputs), "galaxies_told", seed, 0.3)
-    if radius is not None:
-        told = _sized(told, each, radius, config.profiles)
-    layer = Galaxies(config.profiles, config.knots, n_outputs, config.psf, shape, name="galaxies", dtype="float32")
-    light = layer([told, numbers[:, :2], *drawn])
-    return keras.Model(inputs, _scaled(light, scalings), name="generator")
+    told = _told(x, each, config, n_outputs, seed, radius)
+    light = _light([told, numbers[:, :2], *drawn], config, scalings, shape)
+    return keras.Model(inputs, light, name="generator")
 
 
 def _dense(x: Any, width: int, name: str, seed: int, gain: float) -> Any:
@@ -235,18 +229,31 @@ def _dense(x: Any, width: int, name: str, seed: int, gain: float) -> Any:
     return keras.layers.Dense(width, kernel_initializer=kernel, name=name, dtype="float32")(x)
 
 
-def _sized(told: Any, parameters: Any, radius: tuple[int, float, float], profiles: int) -> Any:
-    """What tells galaxies, with the sizes of their profiles in units of the half-light radius among the parameters."""
+def _told(
+    x: Any,
+    parameters: Any,
+    config: GeneratorConfig,
+    n_outputs: int,
+    seed: int,
+    radius: tuple[int, float, float] | None,
+) -> Any:
+    """What tells galaxies, their sizes in units of the half-light radius where that is among the parameters."""
+    told = _dense(x, config.numbers_told(n_outputs), "galaxies_told", seed, 0.3)
+    if radius is None:
+        return told
     which, lower, upper = radius
     asked = lower + 0.5 * (upper - lower) * (parameters[:, which : which + 1] + 1.0)
-    shapes, sizes, others = ops.split(told, [profiles, 2 * profiles], axis=-1)
+    shapes, sizes, others = ops.split(told, [config.profiles, 2 * config.profiles], axis=-1)
     return ops.concatenate([shapes, sizes + ops.log(ops.maximum(asked, 0.1) / LARGEST), others], axis=-1)
 
 
-def _scaled(light: Any, scalings: Sequence[Scaling]) -> Any:
-    """Light, each channel in the scaled space of its output."""
-    channels = [scaling.forward(light[..., i : i + 1], ops) for i, scaling in enumerate(scalings)]
-    return channels[0] if len(channels) == 1 else ops.concatenate(channels, axis=-1)
+def _light(
+    inputs: list[Any], config: GeneratorConfig, scalings: Sequence[Scaling], shape: Sequence[int] | None = None
+) -> Any:
+    """The light of galaxies in scaled space."""
+    count = len(scalings)
+    layer = Galaxies(config.profiles, config.knots, count, config.psf, shape, name="galaxies", dtype="float32")
+    return by_channel(forward, scalings, layer(inputs))
 
 
 def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, *, gated: bool = False, **options: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from higan.networks.config import half_width, halvings
+from higan.scaling import Scaling
 
 
 class HostNormal(keras.initializers.Initializer):
@@ -207,6 +208,16 @@ def within(maps: Any, around: int) -> Any:
     """(batch, *shape, channels) without so many cells on every side."""
     inner = (slice(around, -around),) * (len(maps.shape) - 2) if around else ()
     return maps[(slice(None), *inner)]
+
+
+def by_channel(function: Callable[[Scaling, Any], Any], scalings: Sequence[Scaling], maps: Any) -> Any:
+    """`function` of each channel's scaling and maps."""
+    channels = [function(scaling, maps[..., i : i + 1]) for i, scaling in enumerate(scalings)]
+    return channels[0] if len(channels) == 1 else ops.concatenate(channels, axis=-1)
+
+
+def forward(scaling: Scaling, x: Any) -> Any:
+    return scaling.forward(x, ops)
 
 
 class Repeated(keras.layers.Layer):

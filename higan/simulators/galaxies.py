@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import gamma, gammaincinv
 
 from higan.errors import HiganError, MapSetError
 from higan.mapset import Geometry, Parameter
-from higan.photometry import PIXEL, PSF_FWHM, measure
+from higan.photometry import PIXEL, PSF_FWHM, measure, sersic_light
 from higan.simulators.design import Design
 from higan.simulators.galaxy_population import Population, import_galsim
 
@@ -233,7 +232,6 @@ def _cosmos_catalog(table: Any) -> Any:
 
 
 def _flux(fit: np.ndarray, n: Any) -> np.ndarray:
-    """Flux of Sérsic profiles from intensity and major-axis radius at half light (Graham & Driver 2005, eq. 4)."""
-    b = gammaincinv(2 * n, 0.5)
+    """Flux of Sérsic profiles from intensity and major-axis radius at half light."""
     intensity, radius, ratio = fit[:, 0], fit[:, 1], fit[:, 3]
-    return 2 * np.pi * n * radius**2 * ratio * np.exp(b) * b ** (-2 * n) * gamma(2 * n) * intensity
+    return sersic_light(n) * radius**2 * ratio * intensity
