@@ -70,6 +70,9 @@ class DataConfig(_Table):
         The parameter that is the magnitude of the sum over an output map, as of a galaxy's stamp. The networks are then
         trained on maps of unit flux, whatever their magnitude, and painted maps have exactly the flux that is asked
         for (:mod:`higan.photometry`).
+    even : str, optional
+        A parameter whose range the networks are to see evenly: maps of its rare values, as bright galaxies are, come
+        several times in an epoch. What maps are like at given parameters stays what it is.
     drawn : table, optional
         The input that need not be given where maps are painted (:class:`DrawnConfig`).
     symmetries : list of {"roll", "rotate", "reflect"}
@@ -87,6 +90,7 @@ class DataConfig(_Table):
     outputs: list[str] = Field(min_length=1)
     parameters: list[str] | None = None
     magnitude: str | None = None
+    even: str | None = None
     drawn: DrawnConfig | None = None
     symmetries: list[Literal["roll", "rotate", "reflect"]] = []
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
@@ -157,6 +161,9 @@ class ObjectiveConfig(_Table):
     tail_weight : float
         Of the CRPS of the logarithms of the numbers of cells beyond levels up to 8 standard deviations out
         (:func:`higan.adversarial.one_point.tail_crps`), with `pixel` "crps": for fields whose power a few cells decide.
+    statistics_weight : float
+        Of the score of a map's statistics, all of them, along the directions in which they vary independently
+        (:class:`higan.adversarial.statistics.Statistics`); with `pixel` "crps".
     half_light_weight : float
         Of the error of the half-light radii of stamps, where the parameter flux_radius says what they are to be
         (:func:`higan.adversarial.half_light.half_light_error`).
@@ -188,12 +195,18 @@ class ObjectiveConfig(_Table):
     octave_weight: float = Field(default=0.0, ge=0)
     one_point_weight: float = Field(default=0.0, ge=0)
     tail_weight: float = Field(default=0.0, ge=0)
+    statistics_weight: float = Field(default=0.0, ge=0)
     half_light_weight: float = Field(default=0.0, ge=0)
     shape_weight: float = Field(default=0.0, ge=0)
     r1: float = Field(default=0.02, ge=0)
     r2: float = Field(default=0.02, ge=0)
     gradient_penalty: float = Field(default=10.0, ge=0)
     penalty_every: int = Field(default=4, ge=1)
+
+    @property
+    def realisations(self) -> int:
+        """Generated of each map: "crps" compares two."""
+        return 2 if self.pixel == "crps" else 1
 
     @model_validator(mode="after")
     def _known(self) -> ObjectiveConfig:
@@ -208,7 +221,7 @@ class ObjectiveConfig(_Table):
         for name in ("spectral_floor", "spectral_slope_weight"):
             if self.spectral != "crps" and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} is a matter of spectral = 'crps' alone")
-        scores = ("mode", "octave", "one_point", "tail", "shape")
+        scores = ("mode", "octave", "one_point", "tail", "shape", "statistics")
         for name in (f"{score}_weight" for score in scores):
             if getattr(self, name) and self.pixel != "crps":
                 raise ValueError(f"{name} takes the two realisations that only pixel = 'crps' makes")

@@ -35,7 +35,7 @@ def without(*path):
         (changed("scaling", "density", "flor", to=1.0), "'scaling.density.flor'; did you mean 'floor'?"),
         (
             changed("data", "zzz", to=1),
-            "unknown key 'data.zzz'; known here: drawn, fractions, inputs, magnitude, outputs",
+            "unknown key 'data.zzz'; known here: drawn, even, fractions, inputs, magnitude, outputs",
         ),
         (
             changed("training", "quantile_maps", to=4) | {"data": tiny.RECIPE["data"] | {"magnitude": "mag"}},

@@ -25,10 +25,12 @@ import numpy as np
 
 from higan.adversarial.batches import Batches, prefetch
 from higan.adversarial.interruption import alone, sigterm
+from higan.adversarial.memory import keep_freed_memory
 from higan.adversarial.monitor import Monitor
 from higan.adversarial.precision import precision_here
 from higan.adversarial.preparation import (
     RECIPE,
+    evenly,
     flux_of,
     new_card,
     open_maps,
@@ -117,16 +119,39 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
         card = scaled_as(card, initial)
 
     # Networks: two to train, one in float32 that carries the averaged weights.
+    from higan.adversarial.statistics import Statistics
     from higan.adversarial.step import Step
     from higan.adversarial.step_config import StepConfig
     from higan.networks.discriminator import build_discriminator
     from higan.painting.painter import Painter, build_model, scale_parameters, weights_of
 
     workers.backend.deterministic()
+    if not workers.backend.accelerated():
+        keep_freed_memory()
     precision = precision_here(recipe.training.precision, workers.backend)
     beyond = 0 if recipe.training.crop is None else card.network.beyond
     generator = build_model(card, recipe.seed, precision, beyond)
     averaged = Painter(card, build_model(card, recipe.seed))
+    window = maps.geometry.window if recipe.training.crop is None else CROPPED
+    batches = Batches(
+        unit_flux(maps, recipe),
+        evenly(maps, rows, recipe),
+        [(item.field, s) for item, s in zip(card.inputs, averaged.inputs, strict=True)],
+        [(item.field, s) for item, s in zip(card.outputs, averaged.outputs, strict=True)],
+        scale_parameters(maps.parameters, averaged.lower, averaged.upper),
+        batch_size=recipe.training.batch_size,
+        maps_per_simulation=recipe.training.maps_per_simulation,
+        seed=recipe.seed,
+        symmetries=recipe.data.symmetries,
+        network=card.network,
+        realisations=recipe.objective.realisations,
+        crop=recipe.training.crop,
+        context=recipe.training.context,
+        beyond=beyond,
+        flux=flux_of(maps, recipe) if recipe.observation.noise else None,
+        radius=radius_of(maps, recipe) if recipe.objective.half_light_weight or recipe.objective.shape_weight else None,
+        share=(workers.rank, workers.count),
+    )
     discriminator = None
     if recipe.objective.name != "none":
         discriminator = build_discriminator(
@@ -143,37 +168,19 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
         losses=recipe.objective,
         outputs=tuple(averaged.outputs),
         shape=tuple(maps.shape) if recipe.training.crop is None else (recipe.training.crop,) * card.ndim,
-        window=maps.geometry.window if recipe.training.crop is None else CROPPED,
+        window=window,
         context=recipe.training.context,
         maps_per_simulation=recipe.training.maps_per_simulation,
         kernel=acs_kernel() if recipe.observation.psf == "acs" else None,
         noise=recipe.observation.noise,
+        statistics=Statistics.fit(batches, averaged.outputs, window) if recipe.objective.statistics_weight else None,
         beta1=recipe.training.beta1,
         accumulate=recipe.training.accumulate,
         xla=recipe.training.xla,
     )
     step_function = Step(generator, discriminator, step_config)
 
-    # Batches, validation maps, trackers, and the state to start from.
-    batches = Batches(
-        unit_flux(maps, recipe),
-        rows,
-        [(item.field, s) for item, s in zip(card.inputs, averaged.inputs, strict=True)],
-        [(item.field, s) for item, s in zip(card.outputs, averaged.outputs, strict=True)],
-        scale_parameters(maps.parameters, averaged.lower, averaged.upper),
-        batch_size=recipe.training.batch_size,
-        maps_per_simulation=recipe.training.maps_per_simulation,
-        seed=recipe.seed,
-        symmetries=recipe.data.symmetries,
-        network=card.network,
-        realisations=step_config.realisations,
-        crop=recipe.training.crop,
-        context=recipe.training.context,
-        beyond=beyond,
-        flux=flux_of(maps, recipe) if recipe.observation.noise else None,
-        radius=radius_of(maps, recipe) if recipe.objective.half_light_weight or recipe.objective.shape_weight else None,
-        share=(workers.rank, workers.count),
-    )
+    # Validation maps, trackers, and the state to start from.
     monitor = Monitor(maps, parts.validation, recipe.validation.maps_per_simulation, averaged, recipe.seed)
     if recipe.validation.select.endswith("_log") and not monitor.logarithmic:
         raise RecipeError(

@@ -16,7 +16,7 @@ from higan.adversarial.one_point import one_point_crps, tail_crps
 from higan.adversarial.shapes import shape_score
 from higan.adversarial.spectrum import EMPTY, mean_power, mode_score, quotient, spectral_crps, spectral_loss, surplus
 from higan.adversarial.step_config import StepConfig
-from higan.networks.layers import by_channel, forward
+from higan.networks.layers import by_channel, forward, restore
 from higan.scaling import Scaling
 
 LATE = 8  # one in so many of the generated maps so far, the last, make up their mean power
@@ -66,11 +66,15 @@ class MapLosses:
             parts["tails"] = tail_crps(*_halves(fake), maps)
             total = total + losses.tail_weight * parts["tails"]
         if losses.half_light_weight:
-            parts["half_light"] = half_light_error(generated, repeat(batch["radius"], config.realisations))
+            parts["half_light"] = half_light_error(generated, repeat(batch["radius"], config.losses.realisations))
             total = total + losses.half_light_weight * parts["half_light"]
         if losses.shape_weight:
             parts["shapes"] = shape_score(*_halves(generated), true, batch["radius"])
             total = total + losses.shape_weight * parts["shapes"]
+        if losses.statistics_weight:
+            assert config.statistics is not None
+            parts["statistics"] = config.statistics.score(*_halves(fake), maps, batch.get("radius"))
+            total = total + losses.statistics_weight * parts["statistics"]
         kept = {}
         if losses.mean_power_weight:
             kept["mean_power"], parts["surplus"], loss = self._mean_power(state, chosen, count)
@@ -97,7 +101,7 @@ class MapLosses:
         if losses.spectral == "crps":
             options = (*options, losses.spectral_floor, losses.spectral_slope_weight)
             return spectral_crps(*_halves(generated), true, *options)
-        true = repeat(true, config.realisations)
+        true = repeat(true, config.losses.realisations)
         return spectral_loss(generated, true, *options)
 
     def _mean_power(self, state: State, pairs: Sequence[tuple[Any, Any]], count: Any) -> tuple[list[Any], Any, Any]:
@@ -148,10 +152,6 @@ def _drift(raw: Any, bound: Any, most: float) -> Any:
     Out there the pixel loss alone sees them, and the gradients that pass push on and on.
     """
     return ops.mean(ops.square(ops.maximum(ops.abs(raw - ops.stop_gradient(bound)) - most, 0.0)))
-
-
-def restore(scaling: Scaling, y: Any) -> Any:
-    return scaling.restore(y, ops)
 
 
 def repeat(maps: Any, times: int) -> Any:

@@ -45,7 +45,7 @@ def one_point_crps(first: Any, second: Any, real: Any) -> Any:
     >>> round(float(one_point_crps(maps + 0.1, maps + 0.1, maps)), 2)  # all of them a little higher
     0.1
     """
-    return SPACING * _over_levels(*(_shares(maps, LEVELS) for maps in (first, second, real)))
+    return SPACING * _over_levels(*(shares(maps, LEVELS) for maps in (first, second, real)))
 
 
 def tail_crps(first: Any, second: Any, real: Any) -> Any:
@@ -82,7 +82,7 @@ def tail_crps(first: Any, second: Any, real: Any) -> Any:
 
     def logarithms(maps: Any) -> Any:
         cells = math.prod(maps.shape[1:-1])
-        counts = [cells * _shares(sign * maps, -FAR_LEVELS) for sign in (1.0, -1.0)]
+        counts = [cells * shares(sign * maps, -FAR_LEVELS) for sign in (1.0, -1.0)]
         return ops.log(1.0 + ops.concatenate(counts, axis=-1))
 
     return FAR_SPACING * _over_levels(*(logarithms(maps) for maps in (first, second, real)))
@@ -93,7 +93,7 @@ def _over_levels(first: Any, second: Any, real: Any) -> Any:
     return ops.sum(ops.mean(crps(first, second, real), axis=(0, 1)))
 
 
-def _shares(maps: Any, levels: np.ndarray) -> Any:
+def shares(maps: Any, levels: np.ndarray) -> Any:
     """Share of each map's cells below each level, smoothed: (n, c, levels)."""
     axes = tuple(range(1, len(maps.shape) - 1))
     below = [ops.mean(ops.sigmoid((level - maps) * (2.0 / SPACING)), axis=axes) for level in levels.tolist()]

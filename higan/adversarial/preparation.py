@@ -18,6 +18,7 @@ from higan.recipe import Recipe
 from higan.split import Split, split
 
 RECIPE = "recipe.json"  # of a run, in its folder
+PARTS, OFTEN = 10, 20  # of a parameter's range, to be seen evenly; maps of thin parts so often in an epoch at most
 
 if TYPE_CHECKING:
     from higan.simulators.running import Simulator
@@ -151,6 +152,23 @@ def flux_of(maps: MapSet, recipe: Recipe) -> np.ndarray:
             f"{', '.join(maps.parameter_names) or 'none'}. Name one of these, or leave it out."
         )
     return flux(maps.parameters[:, maps.parameter_names.index(name)])
+
+
+def evenly(maps: MapSet, rows: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """`rows` so often each that the range of the parameter `data.even` is seen evenly, in so far as it is filled."""
+    name = recipe.data.even
+    if name is None:
+        return rows
+    if name not in maps.parameter_names:
+        raise RecipeError(
+            f"data.even is {name!r}, but the networks see the parameters {', '.join(maps.parameter_names) or 'none'}. "
+            "Name one of these, or leave it out."
+        )
+    i = maps.parameter_names.index(name)
+    info, values = maps.parameter_info[i], maps.parameters[maps.simulation[rows], i]
+    part = np.minimum((values - info.lower) / (info.upper - info.lower) * PARTS, PARTS - 1).astype(int)
+    counts = np.bincount(part, minlength=PARTS)[part]
+    return np.repeat(rows, np.clip(np.rint(counts.max() / counts), 1, OFTEN).astype(int))
 
 
 def radius_of(maps: MapSet, recipe: Recipe) -> np.ndarray:

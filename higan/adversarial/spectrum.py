@@ -207,6 +207,11 @@ def mean_power(maps: Any, window: str | None = None) -> Any:
     return ops.concatenate([ops.mean(ops.square(sums), axis=0)[None], power])
 
 
+def power(maps: Any, window: str | None = None) -> Any:
+    """Power in each bin of k of each of a batch of maps (n, *shape, c), shape (bins, n, c); it is not normalised."""
+    return _power(maps, window, 1, False)
+
+
 def surplus(generated: Any, true: Any) -> Any:
     """What to punish power by, from running means of generated and true power: R - 1 in tenths, from -1 to 1.
 

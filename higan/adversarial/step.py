@@ -15,11 +15,11 @@ import numpy as np
 from keras import ops
 
 from higan.adversarial.adam import State, adam
-from higan.adversarial.map_losses import MapLosses, bounded, repeat, restore
+from higan.adversarial.map_losses import MapLosses, bounded, repeat
 from higan.adversarial.objectives import Loss, unit_norm_penalty, zero_centred_penalty
 from higan.adversarial.parts import each, in_parts, of_parts
 from higan.adversarial.step_config import StepConfig
-from higan.networks.layers import by_channel, forward, within
+from higan.networks.layers import by_channel, forward, restore, within
 from higan.validation.power_spectrum import bin_weights
 
 
@@ -176,7 +176,7 @@ class Step:
 
         weights = state["generator"]
         raw = self._by_part(lambda part: self._generate(weights, part), batch)
-        raw = of_parts(raw, config.realisations, ops)
+        raw = of_parts(raw, config.losses.realisations, ops)
         (_, (parts, kept)), (slope,) = value_and_grad(lambda maps: map_losses(maps[0]))([raw])
 
         def pulled(part: Mapping[str, Any]) -> Any:
@@ -241,7 +241,7 @@ class Step:
         inputs = _condition(batch) + list(batch.get("noise", []))
         raw = within(self.generator.stateless_call(list(weights), [], inputs)[0], self.config.context)
         # Without noise realisations are all alike.
-        return raw if batch.get("noise") else repeat(raw, self.config.realisations)
+        return raw if batch.get("noise") else repeat(raw, self.config.losses.realisations)
 
     def _observed(self, real: Any, fake: Any, batch: Mapping[str, Any]) -> tuple[Any, Any]:
         """True and generated maps, scaled, through the telescope and with its noise, where they are observed."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from higan.adversarial.objectives import Objective, objective
 from higan.recipe import ObjectiveConfig
 from higan.scaling import Linear, Scaling
+
+if TYPE_CHECKING:
+    from higan.adversarial.statistics import Statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +37,8 @@ class StepConfig:
         What maps are convolved with, in physical units, before the discriminator sees them; of odd sides.
     noise : float
         Standard deviation of the noise that is added to them then, in the output's unit.
+    statistics : Statistics, optional
+        Of maps, with `statistics_weight`.
     beta1 : float
         Of Adam.
     accumulate : int
@@ -49,6 +55,7 @@ class StepConfig:
     maps_per_simulation: int = 1
     kernel: np.ndarray | None = None
     noise: float = 0.0
+    statistics: Statistics | None = None
     beta1: float = 0.5
     accumulate: int = 1
     xla: bool = False
@@ -57,8 +64,3 @@ class StepConfig:
     def objective(self) -> Objective | None:
         """The adversarial one; ``None`` trains without an adversary."""
         return None if self.losses.name == "none" else objective(self.losses.name)
-
-    @property
-    def realisations(self) -> int:
-        """Generated of each map: "crps" compares two."""
-        return 2 if self.losses.pixel == "crps" else 1

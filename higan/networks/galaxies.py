@@ -20,6 +20,8 @@ PIXEL = 1 / 12  # variance of a pixel, in pixels²
 SOFT = 0.56  # pixels²: added to the squares of ellipses that cells are told of, which may be thinner than a pixel
 LARGEST, SMALLEST = 8.0, 3.0  # half-light radii, in pixels, of the first and the last profile of a new network
 FLATTER, STEEPER = 1.0, 4.0  # their indices: a disc and a bulge
+ANGLES, SECANTS = 8, 4  # of a quarter of a turn, and steps, by which half of the light is found
+FARTHEST = 1.5  # logarithm of how many times larger or smaller a galaxy is made for it
 FLATTEST = 3.2  # -ln of the least axis ratio, 0.04
 
 
@@ -62,9 +64,9 @@ class Galaxies(keras.layers.Layer):
     All of them lie along one direction, as what is round or flat, and seen from aside, does.
 
     Called on what tells them (batch, :meth:`higan.networks.config.GeneratorConfig.numbers_told`), all of any size; on a
-    direction (batch, 2), of any length, which they turn with; where there are knots, on random numbers (batch, 5
-    knots); and on a map (batch, ny, nx, …) of which only the shape counts, unless the shape is given. Returns their
-    light, (batch, ny, nx, outputs); that of a galaxy, far beyond the stamp, sums up to 1.
+    direction (batch, 2), of any length, which they turn with; where `asked`, on half-light radii (batch, 1), in pixels;
+    where there are knots, on random numbers (batch, 5 knots); and on a map (batch, ny, nx, …) of which only the shape
+    counts, unless the shape is given. Returns their light, (batch, ny, nx, outputs), whose sum over a stamp is 1.
 
     What tells them is, for each of n profiles, its axis ratio q, the logarithm of its half-light radius r over that in
     a new network, and its Sérsic index; of the knots the logarithm of their radius over the first profile's, that of an
@@ -78,6 +80,11 @@ class Galaxies(keras.layers.Layer):
     as of other profiles about the same number is; the first two give the direction. Where the fifth is high the knot is
     there. All have the same light.
 
+    Where a half-light radius is asked for, a galaxy is made as large as it has to be for half of its light in the
+    stamp, taken as a disc of the same area, to lie within. Of the light of a Gaussian of standard deviations a and b a
+    circle of radius L holds 1 - exp(-L² / 2 (a² cos² φ + b² sin² φ)), averaged over φ: the integral over the angle, in
+    terms of the eccentric anomaly φ.
+
     Parameters
     ----------
     profiles, knots, outputs : int
@@ -85,6 +92,8 @@ class Galaxies(keras.layers.Layer):
         Standard deviation of the Gaussian, in pixels.
     shape : sequence of int, optional
         Pixels (ny, nx).
+    asked : bool
+        Whether half-light radii are given.
     """
 
     abrupt = 8.0  # how sharply a knot is there or not
@@ -97,15 +106,18 @@ class Galaxies(keras.layers.Layer):
         outputs: int,
         psf: float,
         shape: Sequence[int] | None = None,
+        asked: bool = False,
         **options: Any,
     ):
         super().__init__(**options)
+        self.asked = asked
         self.profiles, self.knots, self.outputs = profiles, knots, outputs
         self.variance = psf**2 + PIXEL
         self.shape = None if shape is None else tuple(shape)
 
     def call(self, inputs: Any) -> Any:
         told, direction, *others = inputs
+        asked = others.pop(0) if self.asked else None
         ny, nx = ops.shape(others[-1])[1:3] if self.shape is None else self.shape
         n = self.profiles
         flatness, radius = _ellipses(told, n)
@@ -114,20 +126,59 @@ class Galaxies(keras.layers.Layer):
         if self.knots:
             shares = shares + np.array([[0.0]] * n + [[self.few]], np.float32)
         shares = ops.softmax(shares, axis=1)
-        place = _place(index)
-        light = self._smooth(ny, nx, _shapes(flatness, direction), radius, place, shares[:, :n])
+        amounts, knots = _amounts(index), None
         if self.knots:
-            flatness, radius, place = (x[:, :1] for x in (flatness, radius, place))
-            seen = self._knots(ny, nx, flatness, radius, place, of_knots, others[0], direction)
-            light = light + seen * shares[:, None, n:]
-        return light
+            knots = self._scattered(flatness[:, :1], radius[:, :1], index, of_knots, others[0])
+        if asked is not None:
+            area = ops.cast(ny * nx, "float32")
+            larger = self._enlarged(asked, area, flatness, radius, amounts, shares[..., 0], knots)
+            radius = larger * radius
+            knots = None if knots is None else (larger * knots[0], larger * knots[1], knots[2])
+        light = self._smooth(ny, nx, _shapes(flatness, direction), radius, amounts, shares[:, :n])
+        if knots is not None:
+            light = light + self._pointed(ny, nx, knots, direction) * shares[:, None, n:]
+        # Some of it lies beyond the stamp, a tenth of that of a bulge: what stamps are told to have is within.
+        return light / (ops.sum(light, axis=(1, 2), keepdims=True) + 1e-12)
 
-    def _smooth(self, ny: Any, nx: Any, shapes: Any, radius: Any, place: Any, shares: Any) -> Any:
+    def _enlarged(
+        self, asked: Any, area: Any, flatness: Any, radius: Any, amounts: Any, shares: Any, knots: Any
+    ) -> Any:
+        """How many times larger, (batch, 1), a galaxy has to be for the half-light radius that is asked for."""
+        angles = (np.arange(ANGLES) + 0.5) * (0.5 * math.pi / ANGLES)
+        long, short = (np.square(function(angles)).astype(np.float32) for function in (np.cos, np.sin))
+        stretched = ops.exp(flatness)[..., None, None]
+        squares = np.square(WIDTHS).astype(np.float32)[:, None] * (stretched * long + short / stretched)
+        squares = ops.square(radius)[..., None, None] * squares  # (batch, n, widths, angles)
+        circles = (ops.square(asked), ops.ones_like(asked) * (area / math.pi))
+
+        def missing(times: Any) -> Any:
+            """Half, less the share of the stamp's light within the radius, of a galaxy exp(times) times as large."""
+            variances = ops.exp(2.0 * times)[..., None, None] * squares + self.variance
+            found = []
+            for square in circles:
+                held = ops.mean(1.0 - ops.exp(-0.5 * square[..., None, None] / variances), axis=-1)
+                light = ops.sum(ops.sum(amounts * held, axis=-1) * shares[:, : self.profiles], axis=-1, keepdims=True)
+                if knots is not None:
+                    far = ops.exp(times) * ops.sqrt(ops.square(knots[0]) + ops.square(knots[1]) + 1e-6)
+                    # The logistic function is that of a normal distribution to a hundredth.
+                    held = ops.sigmoid((ops.sqrt(square) - far) * (1.702 / math.sqrt(self.variance)))
+                    light = light + ops.sum(knots[2] * held, axis=-1, keepdims=True) * shares[:, -1:]
+                found.append(light)
+            return 0.5 - found[0] / (found[1] + 1e-6)
+
+        # By secants to where it is half, without gradients; then a step more, with the gradient of where that is.
+        before, times, slope = ops.zeros_like(asked), 0.05 * ops.ones_like(asked), ops.ones_like(asked)
+        at = ops.stop_gradient(missing(before))
+        for _ in range(SECANTS):
+            now, step = ops.stop_gradient(missing(times)), times - before
+            moved = ops.abs(step) > 1e-3
+            slope = ops.where(moved, ops.clip((now - at) / ops.where(moved, step, 1.0), 0.1, 2.0), slope)
+            before, at = times, now
+            times = ops.clip(times - ops.clip(now / slope, -0.5, 0.5), -FARTHEST, FARTHEST)
+        return ops.exp(ops.clip(times - missing(times) / slope, -FARTHEST, FARTHEST))
+
+    def _smooth(self, ny: Any, nx: Any, shapes: Any, radius: Any, amounts: Any, shares: Any) -> Any:
         gaussians = self.profiles * len(WIDTHS)
-        # Between the indices of the table the sums are interpolated.
-        row = (len(INDICES) - 1) * place[..., None]
-        near = ops.maximum(1.0 - ops.abs(row - np.arange(len(INDICES), dtype=np.float32)), 0.0)
-        amounts = ops.matmul(near, sersic_gaussians().astype(np.float32))  # (batch, n, widths)
         square = ops.square(radius)[..., None] * np.square(WIDTHS).astype(np.float32)
         xx, yy, xy = (x[..., None] for x in shapes)
         coefficients, determinant = _quadratic(xx, yy, xy, square, self.variance)
@@ -138,30 +189,32 @@ class Galaxies(keras.layers.Layer):
         # The sums of profiles flatter than a Gaussian have negative terms, and may fall below zero where nothing is.
         return ops.reshape(ops.maximum(light, 0.0), (-1, ny, nx, self.outputs))
 
-    def _knots(
-        self, ny: Any, nx: Any, flatness: Any, radius: Any, place: Any, told: Any, drawn: Any, direction: Any
-    ) -> Any:
+    def _scattered(self, flatness: Any, radius: Any, index: Any, told: Any, drawn: Any) -> tuple[Any, Any, Any]:
+        """Where knots lie along the direction and across it, in pixels, and their shares of light, (batch, knots)."""
         size, exponent, few = ops.split(told, 3, axis=-1)
         drawn = ops.reshape(drawn, (-1, self.knots, 5))
         far = 0.5 * ops.sum(ops.square(drawn[..., :4]), axis=-1) + 1e-6
         # An exponential disc's half-light radius is 1.68 scale lengths.
-        index = INDICES[0] * ops.exp(place * math.log(INDICES[-1] / INDICES[0]))
+        index = INDICES[0] * ops.exp(_place(index)[:, :1] * math.log(INDICES[-1] / INDICES[0]))
         far = radius * ops.exp(_within(size, 0.5)) * (far / 1.68) ** (index * ops.exp(_within(exponent, 0.5)))
         cosine, sine = _unit(ops.reshape(drawn[..., :2], (-1, 2)))
-        across, up = (far * ops.reshape(values, (-1, self.knots)) for values in (cosine, sine))
-        across, up = across * ops.exp(0.5 * flatness), up * ops.exp(-0.5 * flatness)
-        cosine, sine = _unit(direction)
-        across, up = cosine * across - sine * up, sine * across + cosine * up
+        along, across = (far * ops.reshape(values, (-1, self.knots)) for values in (cosine, sine))
         there = ops.sigmoid(self.abrupt * (drawn[..., 4] - _within(few, 2.5)))
         each = there / (ops.sum(there, axis=-1, keepdims=True) + 1e-3)
+        return along * ops.exp(0.5 * flatness), across * ops.exp(-0.5 * flatness), each
+
+    def _pointed(self, ny: Any, nx: Any, knots: tuple[Any, Any, Any], direction: Any) -> Any:
+        along, across, each = knots
+        cosine, sine = _unit(direction)
+        x, y = cosine * along - sine * across, sine * along + cosine * across
 
         def seen(place: Any, cells: Any) -> Any:
             """(batch, knots, cells), of unit sum."""
             away = _offsets(cells) - place[..., None]
             return ops.exp(-0.5 / self.variance * ops.square(away)) / math.sqrt(2.0 * math.pi * self.variance)
 
-        rows = ops.transpose(each[..., None] * seen(up, ny), (0, 2, 1))
-        return ops.matmul(rows, seen(across, nx))[..., None]
+        rows = ops.transpose(each[..., None] * seen(y, ny), (0, 2, 1))
+        return ops.matmul(rows, seen(x, nx))[..., None]
 
     def compute_output_shape(self, shapes: Any) -> Any:
         ny, nx = shapes[-1][1:3] if self.shape is None else self.shape
@@ -200,6 +253,13 @@ def _ellipses(told: Any, count: int) -> tuple[Any, Any]:
     flatness, size = ops.split(told[:, : 2 * count], 2, axis=-1)
     first = np.geomspace(LARGEST, SMALLEST, count, dtype=np.float32)
     return _within(ops.softplus(flatness), FLATTEST), first * ops.exp(_within(size, 4.0))
+
+
+def _amounts(index: Any) -> Any:
+    """Shares of a profile's light in its Gaussians, (batch, n, widths): between indices of the table interpolated."""
+    row = (len(INDICES) - 1) * _place(index)[..., None]
+    near = ops.maximum(1.0 - ops.abs(row - np.arange(len(INDICES), dtype=np.float32)), 0.0)
+    return ops.matmul(near, sersic_gaussians().astype(np.float32))
 
 
 def _place(index: Any) -> Any:

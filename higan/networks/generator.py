@@ -16,7 +16,6 @@ from keras import ops
 from higan.networks.config import DENSE_LAYERS, LOCAL_LAYERS, LOCAL_WIDTH, GeneratorConfig
 from higan.networks.galaxies import LARGEST, Ellipses, Galaxies
 from higan.networks.layers import (
-    HostNormal,
     Modulation,
     PixelNorm,
     Position,
@@ -25,6 +24,7 @@ from higan.networks.layers import (
     activation,
     by_channel,
     convolution,
+    dense,
     double,
     embed,
     forward,
@@ -123,7 +123,8 @@ def build_generator(
             modulating = [keras.layers.Concatenate(name="modulating", dtype=dtype)(modulating)]
         embedding = embed(modulating[0], config.embedding, seed, "generator", dtype)
 
-    galaxies = _told(embedding, each, config, n_outputs, seed, radius) if config.profiles else None
+    if config.profiles:
+        galaxies, *asked = _told(embedding, each, config, n_outputs, seed, radius)
     lying: dict[int, Any] = {}
 
     def radii(x: Any, level: int) -> Any:
@@ -195,7 +196,9 @@ def build_generator(
         x = keras.layers.Add(name="head_drawn", dtype="float32")([x, ops.cast(drawn, "float32")])
     if config.profiles:
         # What is smooth, and points, are drawn straight away; the convolutions add what is neither.
-        light = _light([galaxies, direction, *([knotted] if config.knots else []), x], config, scalings)
+        light = _light(
+            [galaxies, direction, *asked, *([knotted] if config.knots else []), x], config, scalings, bool(asked)
+        )
         x = keras.layers.Add(name="galaxies_add", dtype="float32")([x, light])
     return keras.Model(inputs, x, name="generator")
 
@@ -218,15 +221,10 @@ def _profiles(
         each = Repeated(name="parameters_each")([inputs[0], latent])
         x = keras.layers.Concatenate(name="modulating", dtype="float32")([each, x])
     for i in range(DENSE_LAYERS):
-        x = activation(_dense(x, config.embedding, f"dense{i}", seed, 2**0.5), f"dense{i}_act", "float32")
-    told = _told(x, each, config, n_outputs, seed, radius)
-    light = _light([told, numbers[:, :2], *drawn], config, scalings, shape)
+        x = activation(dense(x, config.embedding, f"dense{i}", seed, 2**0.5), f"dense{i}_act", "float32")
+    told, *asked = _told(x, each, config, n_outputs, seed, radius)
+    light = _light([told, numbers[:, :2], *asked, *drawn], config, scalings, bool(asked), shape)
     return keras.Model(inputs, light, name="generator")
-
-
-def _dense(x: Any, width: int, name: str, seed: int, gain: float) -> Any:
-    kernel = HostNormal(seed, name, gain)
-    return keras.layers.Dense(width, kernel_initializer=kernel, name=name, dtype="float32")(x)
 
 
 def _told(
@@ -236,23 +234,27 @@ def _told(
     n_outputs: int,
     seed: int,
     radius: tuple[int, float, float] | None,
-) -> Any:
-    """What tells galaxies, their sizes in units of the half-light radius where that is among the parameters."""
-    told = _dense(x, config.numbers_told(n_outputs), "galaxies_told", seed, 0.3)
+) -> list[Any]:
+    """What tells galaxies, and the half-light radius where that is among the parameters, which sizes are units of."""
+    told = dense(x, config.numbers_told(n_outputs), "galaxies_told", seed, 0.3)
     if radius is None:
-        return told
+        return [told]
     which, lower, upper = radius
-    asked = lower + 0.5 * (upper - lower) * (parameters[:, which : which + 1] + 1.0)
+    asked = ops.maximum(lower + 0.5 * (upper - lower) * (parameters[:, which : which + 1] + 1.0), 0.1)
     shapes, sizes, others = ops.split(told, [config.profiles, 2 * config.profiles], axis=-1)
-    return ops.concatenate([shapes, sizes + ops.log(ops.maximum(asked, 0.1) / LARGEST), others], axis=-1)
+    return [ops.concatenate([shapes, sizes + ops.log(asked / LARGEST), others], axis=-1), asked]
 
 
 def _light(
-    inputs: list[Any], config: GeneratorConfig, scalings: Sequence[Scaling], shape: Sequence[int] | None = None
+    inputs: list[Any],
+    config: GeneratorConfig,
+    scalings: Sequence[Scaling],
+    asked: bool,
+    shape: Sequence[int] | None = None,
 ) -> Any:
     """The light of galaxies in scaled space."""
     count = len(scalings)
-    layer = Galaxies(config.profiles, config.knots, count, config.psf, shape, name="galaxies", dtype="float32")
+    layer = Galaxies(config.profiles, config.knots, count, config.psf, shape, asked, name="galaxies", dtype="float32")
     return by_channel(forward, scalings, layer(inputs))
 
 

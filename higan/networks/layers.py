@@ -220,6 +220,10 @@ def forward(scaling: Scaling, x: Any) -> Any:
     return scaling.forward(x, ops)
 
 
+def restore(scaling: Scaling, y: Any) -> Any:
+    return scaling.restore(y, ops)
+
+
 class Repeated(keras.layers.Layer):
     """(n, …) over again, as often as the second input, (times * n, …), is longer: as many realisations of each map."""
 
@@ -361,15 +365,16 @@ def double(x: Any, name: str, dtype: Any, *, edge: bool = False, interpolated: b
     return layer(2, data_format="channels_last", name=name, dtype=dtype)(x)
 
 
+def dense(x: Any, width: int, name: str, seed: int, gain: float, dtype: Any = "float32") -> Any:
+    """A dense layer whose initial weights are the same on every backend."""
+    kernel = HostNormal(seed, name, gain)
+    return keras.layers.Dense(width, kernel_initializer=kernel, name=name, dtype=dtype)(x)
+
+
 def embed(parameters: Any, width: int, seed: int, prefix: str, dtype: Any) -> Any:
     """Two dense layers from the scaled parameters to an embedding of `width`."""
     x = parameters
     for i in range(2):
-        dense = keras.layers.Dense(
-            width,
-            kernel_initializer=HostNormal(seed, f"{prefix}_embed{i}", 2**0.5),
-            name=f"{prefix}_embed{i}",
-            dtype=dtype,
-        )
-        x = activation(dense(x), f"{prefix}_embed{i}_act", dtype)
+        name = f"{prefix}_embed{i}"
+        x = activation(dense(x, width, name, seed, 2**0.5, dtype), f"{name}_act", dtype)
     return x

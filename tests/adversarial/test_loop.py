@@ -610,7 +610,7 @@ def stamps(n=24):
     )
 
 
-def stamp_recipe(magnitude="mag_auto", scaling=None, **training):
+def stamp_recipe(magnitude="mag_auto", scaling=None, even=None, **training):
     values = {
         **tiny.RECIPE,
         "data": {
@@ -618,6 +618,7 @@ def stamp_recipe(magnitude="mag_auto", scaling=None, **training):
             "inputs": [],
             "outputs": ["image"],
             "magnitude": magnitude,
+            "even": even,
             "symmetries": ["rotate", "reflect"],
         },
         "scaling": {"image": scaling or {"name": "asinh", "softening": 1e-3, "lower": 0.0}},
@@ -673,6 +674,21 @@ def test_radii_of_stamps_are_held(tmp_path):
     assert abs(np.log(measure(found)["flux_radius"] / 4).mean()) < 0.2
     with pytest.raises(RecipeError, match=r"flux_radius, but the networks see mag_auto\. Leave them out\."):
         loop.train(validate_recipe(values), tmp_path / "new", maps=stamps())
+
+
+def test_rare_values_of_a_parameter_are_seen_evenly():
+    """Magnitudes of which one in ten is bright, and none lies in between."""
+    maps = stamps()
+    values = np.where(np.arange(maps.n_sim) % 10 == 3, 20.1, 21.9)[:, None]
+    maps = maps.with_parameters(values, maps.parameter_info)
+    rows = np.arange(len(maps))
+    assert preparation.evenly(maps, rows, stamp_recipe()) is rows
+    recipe = stamp_recipe(even="mag_auto")
+    seen = preparation.evenly(maps, rows, recipe)
+    bright, faint = (np.bincount(seen)[values[:, 0] == v] for v in (20.1, 21.9))
+    assert set(faint) == {1} and set(bright) == {round(len(faint) / len(bright))}
+    with pytest.raises(RecipeError, match=r"data.even is 'mag', but the networks see the parameters mag_auto\."):
+        preparation.evenly(maps, rows, stamp_recipe(even="mag"))
 
 
 def test_training_on_stamps(tmp_path):

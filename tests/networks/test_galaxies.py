@@ -20,6 +20,7 @@ from higan.networks.galaxies import (
     sersic_gaussians,
 )
 from higan.networks.generator import build_generator
+from higan.photometry import measure
 from tests import backends, tiny
 
 ASINH = scaling.fit("asinh", [np.geomspace(1e-6, 1e-2, 50)], lower=0.0, softening=1e-4)
@@ -87,7 +88,7 @@ def test_profiles_as_galsim_draws_them(n, radius, q):
     numbers, direction = told([(q, radius), (1.0, 4.0)], [n, 1.0], [2 / 3, 1 / 3]), towards(angle)
     found = backends.host(layer([numbers, direction]))
     assert found.shape == (1, 64, 48, 1) == layer.compute_output_shape([numbers.shape, direction.shape])
-    found, true = found[0, ..., 0], image.array
+    found, true = found[0, ..., 0], image.array / image.array.sum()
     assert np.abs(found - true).sum() < 0.01 * true.sum()
     assert np.abs(found - true).max() < 0.01 * true.max()
 
@@ -126,6 +127,31 @@ def test_knots():
     turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]])
     there = scale * 0.65 * turn @ np.array([q**-0.5, 0.5 * q**0.5]) / np.hypot(1.0, 0.5)
     np.testing.assert_allclose(place, there, atol=0.01)
+
+
+@pytest.mark.parametrize("count", [0, 12])
+def test_half_of_the_light_lies_within_the_radius_that_is_asked_for(count):
+    """As measured on stamps; however large the parts are told to be, their ratio alone counts."""
+    rng, n = np.random.default_rng(1), 40
+    asked = rng.uniform(2.0, 12.0, (n, 1)).astype("float32")
+    rows = []
+    for radius in asked[:, 0]:
+        ellipses = [(rng.uniform(0.2, 1), radius * rng.uniform(*reach)) for reach in ((0.5, 2.0), (0.2, 1.0))]
+        knots = (0.0, 0.0, 0.0) if count else ()
+        shares = [rng.uniform(0.1, 1), rng.uniform(0.1, 1), *([0.5] if count else [])]
+        rows.append(told(ellipses, rng.uniform(0.4, 4.0, 2), shares, knots))
+    numbers, direction = np.concatenate(rows), rng.normal(size=(n, 2)).astype("float32")
+    layer = Galaxies(2, count, 1, 1.06, (64, 64), asked=True)
+    drawn = [rng.normal(size=(n, 5 * count)).astype("float32")] if count else []
+    stamps = backends.host(layer([numbers, direction, asked, *drawn]))[..., 0]
+    off = np.log(measure(stamps)["flux_radius"] / asked[:, 0])
+    # What a flat galaxy has beyond the sides of the stamp is not that beyond a disc.
+    assert abs(np.median(off)) < 0.005 and np.quantile(abs(off), 0.9) < 0.02
+    larger = numbers.copy()
+    larger[:, 2:4] = 4 * np.tanh(larger[:, 2:4] / 4) + 0.3
+    larger[:, 2:4] = drawn_in(larger[:, 2:4], 4.0)
+    again = backends.host(layer([larger, direction, asked, *drawn]))[..., 0]
+    assert np.abs(again - stamps).max() < 1e-2 * stamps.max()
 
 
 def test_ellipses():

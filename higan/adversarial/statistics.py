@@ -1,0 +1,109 @@
+"""Statistics of maps as a loss, all of them together: power spectrum, one-point distribution, shape.
+
+Powers at neighbouring scales rise and fall together by far more than they differ; what tells a map's texture are their
+small differences, which a score of each power hardly sees.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from higan.adversarial.batches import Batches
+from higan.adversarial.objectives import crps
+from higan.adversarial.one_point import LEVELS, shares
+from higan.adversarial.shapes import shape_numbers
+from higan.adversarial.spectrum import power
+from higan.networks.layers import by_channel, restore
+from higan.scaling import Scaling
+
+FITTED = 4096  # maps
+FLOOR = 1e-5  # of the mean power: maps with less of it, in a bin of k, are alike
+LEAST = 1e-3  # variance of what is seen: of directions in which statistics, each of variance 1, hardly vary
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """ln P(k) in physical and in scaled space; mean, deviation, skewness, one-point distribution of the latter; shapes.
+
+    They are turned to be uncorrelated, and of mean 0 and variance 1, among true maps (principal components).
+
+    Attributes
+    ----------
+    outputs : sequence of Scaling
+        Of the channels.
+    window : str, optional
+        For maps that are not periodic, as of :func:`higan.validation.power_spectrum.power_spectrum`.
+    floor : array, shape (2, bins, c)
+        That is added to power in physical and in scaled space.
+    mean, matrix : array, shape (numbers,), (numbers, numbers)
+        Of the statistics of true maps; what makes differences from it uncorrelated.
+    """
+
+    outputs: Sequence[Scaling]
+    window: str | None
+    floor: np.ndarray
+    mean: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(1, np.float32))
+    matrix: np.ndarray | None = None
+
+    @classmethod
+    def fit(cls, batches: Batches, outputs: Sequence[Scaling], window: str | None) -> Statistics:
+        """Of the first maps to train on, the same for all who share a batch."""
+        whole = copy.copy(batches)
+        whole.share, whole.network = (0, 1), None
+        size = whole.batch_size
+        kept = [whole(step) for step in range(math.ceil(min(FITTED, len(whole.rows)) / size))]
+        powers = [[_power(maps, window) for maps in _spaces(batch["maps"], outputs)] for batch in kept]
+        floor = FLOOR * np.mean([ops.convert_to_numpy(ops.mean(ops.stack(p), axis=2)) for p in powers], axis=0)
+        found = cls(outputs, window, floor.astype(np.float32))
+        numbers = np.concatenate([ops.convert_to_numpy(found._numbers(b["maps"], b.get("radius"))) for b in kept])
+        mean, deviation = numbers.mean(axis=0), numbers.std(axis=0) + 1e-6
+        standard = (numbers - mean) / deviation
+        variances, directions = np.linalg.eigh(np.cov(standard.T.astype(np.float64)))
+        matrix = directions / np.sqrt(np.maximum(variances, 0) + LEAST) / deviation[:, None]
+        return dataclasses.replace(found, mean=mean, matrix=matrix.astype(np.float32))
+
+    def __call__(self, maps: Any, radii: Any = None) -> Any:
+        """Of maps (n, *shape, c) in scaled space, and the half-light radii that stamps were asked for: (n, numbers)."""
+        return ops.matmul(self._numbers(maps, radii) - self.mean, self.matrix)
+
+    def score(self, first: Any, second: Any, real: Any, radii: Any = None) -> Any:
+        """Mean over maps and uncorrelated statistics of the CRPS of two realisations; lower is better.
+
+        References
+        ----------
+        Gneiting & Raftery 2007, JASA 102, 359, section 4.2 (:func:`higan.adversarial.objectives.crps`).
+        """
+        return ops.mean(crps(*(self(maps, radii) for maps in (first, second, real))))
+
+    def _numbers(self, maps: Any, radii: Any) -> Any:
+        axes = tuple(range(1, len(maps.shape) - 1))
+        spaces = _spaces(maps, self.outputs)
+        scaled = spaces[1]
+        powers = [_power(x, self.window) + floor[:, None] for x, floor in zip(spaces, self.floor, strict=True)]
+        found = [ops.transpose(ops.log(x), (1, 2, 0)) for x in powers]
+        mean = ops.mean(scaled, axis=axes, keepdims=True)
+        deviation = ops.sqrt(ops.mean(ops.square(scaled - mean), axis=axes, keepdims=True) + 1e-6)
+        skewness = ops.mean(((scaled - mean) / deviation) ** 3, axis=axes)
+        of_cells = [ops.reshape(x, (-1, x.shape[-1])) for x in (mean, deviation)]
+        found += [ops.stack([*of_cells, skewness], axis=-1), shares(scaled, LEVELS)]
+        if radii is not None:
+            found.append(shape_numbers(by_channel(restore, self.outputs, maps), radii))
+        every = ops.concatenate(found, axis=-1)
+        return ops.reshape(every, (-1, every.shape[1] * every.shape[2]))
+
+
+def _spaces(maps: Any, outputs: Sequence[Scaling]) -> tuple[Any, Any]:
+    """Maps in physical space, in units of a bright cell, three standard deviations up; and in scaled space."""
+    return by_channel(lambda scaling, y: restore(scaling, y) / abs(float(scaling.restore(3.0))), outputs, maps), maps
+
+
+def _power(maps: Any, window: str | None) -> Any:
+    """Up to the Nyquist wavenumber: in the corners beyond, what simulators round off is there to see."""
+    return power(maps, window)[: min(maps.shape[1:-1]) // 2]
