@@ -72,7 +72,8 @@ class DataConfig(_Table):
         for (:mod:`higan.photometry`).
     even : str, optional
         A parameter whose range the networks are to see evenly: maps of its rare values, as bright galaxies are, come
-        several times in an epoch. What maps are like at given parameters stays what it is.
+        several times in an epoch. What maps are like at given parameters stays what it is. With `maps_per_simulation`
+        1 alone.
     drawn : table, optional
         The input that need not be given where maps are painted (:class:`DrawnConfig`).
     symmetries : list of {"roll", "rotate", "reflect"}
@@ -162,8 +163,9 @@ class ObjectiveConfig(_Table):
         Of the CRPS of the logarithms of the numbers of cells beyond levels up to 8 standard deviations out
         (:func:`higan.adversarial.one_point.tail_crps`), with `pixel` "crps": for fields whose power a few cells decide.
     statistics_weight : float
-        Of the score of a map's statistics, all of them, along the directions in which they vary independently
-        (:class:`higan.adversarial.statistics.Statistics`); with `pixel` "crps".
+        Of the score of a map's statistics, those of shape where stamps have a flux_radius, along the directions in
+        which they vary independently (:class:`higan.adversarial.statistics.Statistics`); with `pixel` "crps". A
+        training that begins far from the truth is deaf to all else at first.
     half_light_weight : float
         Of the error of the half-light radii of stamps, where the parameter flux_radius says what they are to be
         (:func:`higan.adversarial.half_light.half_light_error`).

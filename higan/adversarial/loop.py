@@ -149,7 +149,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
         context=recipe.training.context,
         beyond=beyond,
         flux=flux_of(maps, recipe) if recipe.observation.noise else None,
-        radius=radius_of(maps, recipe) if recipe.objective.half_light_weight or recipe.objective.shape_weight else None,
+        radius=radius_of(maps, recipe),
         share=(workers.rank, workers.count),
     )
     discriminator = None

@@ -159,6 +159,11 @@ def evenly(maps: MapSet, rows: np.ndarray, recipe: Recipe) -> np.ndarray:
     name = recipe.data.even
     if name is None:
         return rows
+    if recipe.training.maps_per_simulation > 1:
+        raise RecipeError(
+            "data.even repeats maps, which would meet themselves in the groups of training.maps_per_simulation. Leave "
+            "one of them out."
+        )
     if name not in maps.parameter_names:
         raise RecipeError(
             f"data.even is {name!r}, but the networks see the parameters {', '.join(maps.parameter_names) or 'none'}. "
@@ -171,9 +176,15 @@ def evenly(maps: MapSet, rows: np.ndarray, recipe: Recipe) -> np.ndarray:
     return np.repeat(rows, np.clip(np.rint(counts.max() / counts), 1, OFTEN).astype(int))
 
 
-def radius_of(maps: MapSet, recipe: Recipe) -> np.ndarray:
-    """The half-light radius, in pixels, of the stamps of each simulation."""
+def radius_of(maps: MapSet, recipe: Recipe) -> np.ndarray | None:
+    """The half-light radius, in pixels, of the stamps of each simulation, where a loss is of such."""
+    losses = recipe.objective
+    needed = losses.half_light_weight or losses.shape_weight
+    if not (needed or losses.statistics_weight):
+        return None
     if recipe.data.magnitude is None or "flux_radius" not in maps.parameter_names:
+        if not needed:
+            return None
         raise RecipeError(
             "objective.half_light_weight and shape_weight are of stamps whose data.magnitude is named and whose "
             "half-light radius is the parameter flux_radius, but the networks see "

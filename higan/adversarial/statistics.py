@@ -20,6 +20,7 @@ from higan.adversarial.objectives import crps
 from higan.adversarial.one_point import LEVELS, shares
 from higan.adversarial.shapes import shape_numbers
 from higan.adversarial.spectrum import power
+from higan.errors import TrainingError
 from higan.networks.layers import by_channel, restore
 from higan.scaling import Scaling
 
@@ -56,13 +57,18 @@ class Statistics:
     def fit(cls, batches: Batches, outputs: Sequence[Scaling], window: str | None) -> Statistics:
         """Of the first maps to train on, the same for all who share a batch."""
         whole = copy.copy(batches)
-        whole.share, whole.network = (0, 1), None
+        whole.share, whole.network, whole.inputs, whole.flux = (0, 1), None, [], None
         size = whole.batch_size
         kept = [whole(step) for step in range(math.ceil(min(FITTED, len(whole.rows)) / size))]
         powers = [[_power(maps, window) for maps in _spaces(batch["maps"], outputs)] for batch in kept]
         floor = FLOOR * np.mean([ops.convert_to_numpy(ops.mean(ops.stack(p), axis=2)) for p in powers], axis=0)
-        found = cls(outputs, window, floor.astype(np.float32))
+        found = cls(outputs, window, floor.astype(np.float32) + np.float32(1e-30))
         numbers = np.concatenate([ops.convert_to_numpy(found._numbers(b["maps"], b.get("radius"))) for b in kept])
+        if len(numbers) <= numbers.shape[1] or not np.isfinite(numbers).all():
+            raise TrainingError(
+                f"objective.statistics_weight: {len(numbers)} maps to train on do not tell how {numbers.shape[1]} "
+                "statistics vary. Give more, or leave it out."
+            )
         mean, deviation = numbers.mean(axis=0), numbers.std(axis=0) + 1e-6
         standard = (numbers - mean) / deviation
         variances, directions = np.linalg.eigh(np.cov(standard.T.astype(np.float64)))

@@ -124,7 +124,8 @@ def build_generator(
         embedding = embed(modulating[0], config.embedding, seed, "generator", dtype)
 
     if config.profiles:
-        galaxies, *asked = _told(embedding, each, config, n_outputs, seed, radius)
+        # What convolutions add has no radius that could be known beforehand.
+        galaxies, *_ = _told(embedding, each, config, n_outputs, seed, radius)
     lying: dict[int, Any] = {}
 
     def radii(x: Any, level: int) -> Any:
@@ -196,9 +197,8 @@ def build_generator(
         x = keras.layers.Add(name="head_drawn", dtype="float32")([x, ops.cast(drawn, "float32")])
     if config.profiles:
         # What is smooth, and points, are drawn straight away; the convolutions add what is neither.
-        light = _light(
-            [galaxies, direction, *asked, *([knotted] if config.knots else []), x], config, scalings, bool(asked)
-        )
+        drawn = [galaxies, direction, *([knotted] if config.knots else []), x]
+        light = _light(drawn, config, scalings, asked=False)
         x = keras.layers.Add(name="galaxies_add", dtype="float32")([x, light])
     return keras.Model(inputs, x, name="generator")
 
@@ -235,7 +235,7 @@ def _told(
     seed: int,
     radius: tuple[int, float, float] | None,
 ) -> list[Any]:
-    """What tells galaxies, and the half-light radius where that is among the parameters, which sizes are units of."""
+    """What tells galaxies; then the half-light radius where it is a parameter, in units of which sizes are."""
     told = dense(x, config.numbers_told(n_outputs), "galaxies_told", seed, 0.3)
     if radius is None:
         return [told]

@@ -664,7 +664,6 @@ def test_radii_of_stamps_are_held(tmp_path):
     info = [*maps.parameter_info, Parameter("flux_radius", "pixel", 1.0, 8.0)]
     maps = maps.with_parameters(np.concatenate([maps.parameters, radius], axis=1), info)
     values = stamp_recipe(maps=400, tick_maps=200).model_dump(mode="json")
-    values["generator"] = {**values["generator"], "profiles": 3}
     values["objective"] = {**values["objective"], "half_light_weight": 10.0}
     folder = loop.train(validate_recipe(values), tmp_path / "run", maps=maps)
     first, last = (log(tmp_path / "run")[i]["half_light"] for i in (0, -1))
@@ -687,6 +686,10 @@ def test_rare_values_of_a_parameter_are_seen_evenly():
     seen = preparation.evenly(maps, rows, recipe)
     bright, faint = (np.bincount(seen)[values[:, 0] == v] for v in (20.1, 21.9))
     assert set(faint) == {1} and set(bright) == {round(len(faint) / len(bright))}
+    with pytest.raises(
+        RecipeError, match=r"data.even repeats maps, which .*maps_per_simulation\. Leave one of them out"
+    ):
+        preparation.evenly(maps, rows, stamp_recipe(even="mag_auto", maps_per_simulation=2))
     with pytest.raises(RecipeError, match=r"data.even is 'mag', but the networks see the parameters mag_auto\."):
         preparation.evenly(maps, rows, stamp_recipe(even="mag"))
 

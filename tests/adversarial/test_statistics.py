@@ -6,6 +6,7 @@ import pytest
 from higan import scaling
 from higan.adversarial.spectrum import spectral_crps
 from higan.adversarial.statistics import Statistics
+from higan.errors import TrainingError
 from tests import backends, tiny
 
 SCALED = scaling.Linear(shift=3.0, scale=2.0)
@@ -72,9 +73,14 @@ def test_the_score_sees_texture_that_amplitudes_hide():
     assert ours - 1 > 3 * (theirs[0] / theirs[1] - 1)
 
 
+def test_too_few_maps_to_tell_how_statistics_vary():
+    with pytest.raises(TrainingError, match="statistics_weight: 1 maps to train on do not tell how 35 statistics vary"):
+        Statistics.fit(Maps(1), [SCALED], None)
+
+
 @pytest.mark.parametrize("weight", [0.0, 2.0])
-def test_a_training_step_with_statistics(weight):
-    """On either backend; of maps that are the truth the score is what noise makes of it."""
+def test_the_score_among_the_losses_of_maps(weight):
+    """Weighted, of both realisations of the batch, and only where it is asked for."""
     batches = Maps()
     found = Statistics.fit(batches, [SCALED], None)
     from higan.adversarial.map_losses import MapLosses

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import gamma, gammaincinv
+from scipy.stats import ncx2
 
 from higan import scaling
 from higan.networks.config import GeneratorConfig
@@ -17,6 +18,7 @@ from higan.networks.galaxies import (
     WIDTHS,
     Ellipses,
     Galaxies,
+    _held,
     sersic_gaussians,
 )
 from higan.networks.generator import build_generator
@@ -152,6 +154,12 @@ def test_half_of_the_light_lies_within_the_radius_that_is_asked_for(count):
     larger[:, 2:4] = drawn_in(larger[:, 2:4], 4.0)
     again = backends.host(layer([larger, direction, asked, *drawn]))[..., 0]
     assert np.abs(again - stamps).max() < 1e-2 * stamps.max()
+
+
+def test_what_a_circle_holds_of_a_knot():
+    square, far = np.geomspace(0.5, 1500, 40)[:, None], np.geomspace(1e-3, 1500, 40)[None]
+    found = backends.host(_held(square.astype("float32"), far.astype("float32")))
+    np.testing.assert_allclose(found, ncx2.cdf(square, 2, far), atol=0.01)
 
 
 def test_ellipses():
