@@ -14,7 +14,16 @@ from higan.adversarial.objectives import crps
 from higan.adversarial.octaves import block_means, octave_crps
 from higan.adversarial.one_point import one_point_crps, tail_crps
 from higan.adversarial.shapes import shape_score
-from higan.adversarial.spectrum import EMPTY, mean_power, mode_score, quotient, spectral_crps, spectral_loss, surplus
+from higan.adversarial.spectrum import (
+    EMPTY,
+    bright_cells,
+    mean_power,
+    mode_score,
+    quotient,
+    spectral_crps,
+    spectral_loss,
+    surplus,
+)
 from higan.adversarial.step_config import StepConfig
 from higan.networks.layers import by_channel, forward, restore
 from higan.scaling import Scaling
@@ -107,11 +116,9 @@ class MapLosses:
     def _mean_power(self, state: State, pairs: Sequence[tuple[Any, Any]], count: Any) -> tuple[list[Any], Any, Any]:
         """The running means of generated and true power, how far they are apart, and the loss that mends it."""
         config, losses = self.config, self.config.losses
-        # In units of a bright cell, three standard deviations up, so that squares stay within single precision.
-        units = {"physical": [abs(float(scaling.restore(3.0))) for scaling in config.outputs]}
         now = []
         for name, (generated, true) in zip(losses.spectral_fields, pairs, strict=True):
-            unit = np.array(units.get(name, [1.0] * len(config.outputs)), np.float32)
+            unit = bright_cells(config.outputs) if name == "physical" else np.float32(1.0)
             now.append([mean_power(maps / unit, config.window) for maps in (generated, true)])
         generated, true = (ops.stack(powers) for powers in zip(*now, strict=True))
         seen = self.mean((ops.stop_gradient(generated), true))

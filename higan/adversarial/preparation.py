@@ -146,12 +146,17 @@ def flux_of(maps: MapSet, recipe: Recipe) -> np.ndarray:
     name = recipe.data.magnitude
     if name is None:
         return np.ones(maps.n_sim)
+    return flux(maps.parameters[:, _column(maps, "magnitude", name)])
+
+
+def _column(maps: MapSet, key: str, name: str) -> int:
+    """Of the parameter that data.`key` names."""
     if name not in maps.parameter_names:
         raise RecipeError(
-            f"data.magnitude is {name!r}, but the networks see the parameters "
-            f"{', '.join(maps.parameter_names) or 'none'}. Name one of these, or leave it out."
+            f"data.{key} is {name!r}, but the networks see the parameters {', '.join(maps.parameter_names) or 'none'}. "
+            "Name one of these, or leave it out."
         )
-    return flux(maps.parameters[:, maps.parameter_names.index(name)])
+    return maps.parameter_names.index(name)
 
 
 def evenly(maps: MapSet, rows: np.ndarray, recipe: Recipe) -> np.ndarray:
@@ -164,12 +169,7 @@ def evenly(maps: MapSet, rows: np.ndarray, recipe: Recipe) -> np.ndarray:
             "data.even repeats maps, which would meet themselves in the groups of training.maps_per_simulation. Leave "
             "one of them out."
         )
-    if name not in maps.parameter_names:
-        raise RecipeError(
-            f"data.even is {name!r}, but the networks see the parameters {', '.join(maps.parameter_names) or 'none'}. "
-            "Name one of these, or leave it out."
-        )
-    i = maps.parameter_names.index(name)
+    i = _column(maps, "even", name)
     info, values = maps.parameter_info[i], maps.parameters[maps.simulation[rows], i]
     part = np.minimum((values - info.lower) / (info.upper - info.lower) * PARTS, PARTS - 1).astype(int)
     counts = np.bincount(part, minlength=PARTS)[part]
@@ -180,16 +180,15 @@ def radius_of(maps: MapSet, recipe: Recipe) -> np.ndarray | None:
     """The half-light radius, in pixels, of the stamps of each simulation, where a loss is of such."""
     losses = recipe.objective
     needed = losses.half_light_weight or losses.shape_weight
-    if not (needed or losses.statistics_weight):
-        return None
-    if recipe.data.magnitude is None or "flux_radius" not in maps.parameter_names:
-        if not needed:
-            return None
+    known = recipe.data.magnitude is not None and "flux_radius" in maps.parameter_names
+    if needed and not known:
         raise RecipeError(
             "objective.half_light_weight and shape_weight are of stamps whose data.magnitude is named and whose "
             "half-light radius is the parameter flux_radius, but the networks see "
             f"{', '.join(maps.parameter_names) or 'no parameters'}. Leave them out."
         )
+    if not known or not (needed or losses.statistics_weight):
+        return None
     return maps.parameters[:, maps.parameter_names.index("flux_radius")]
 
 

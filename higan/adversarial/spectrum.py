@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from higan.adversarial.objectives import crps
+from higan.scaling import Scaling
 from higan.validation.power_spectrum import axis_shares, bin_weights, taper
 
 FULL = 0.1  # of R - 1: from there on power is punished at full strength
@@ -78,7 +79,7 @@ def spectral_loss(
     0.75
     """
     group = real.shape[0] if group is None else group
-    fake_power, real_power = (_power(maps, window, group, by_axis) for maps in _of_order_one(mean, fake, real))
+    fake_power, real_power = (power(maps, window, group, by_axis) for maps in _of_order_one(mean, fake, real))
     measure = ops.maximum(real_power, EMPTY * mean(ops.mean(real_power, axis=1, keepdims=True)))
     # A bin without power, as of a batch of empty maps, says nothing.
     return ops.mean(quotient(ops.abs(fake_power - real_power), measure, 1e-12))
@@ -129,7 +130,7 @@ def spectral_crps(
     >>> round(float(spectral_crps(2 * maps, 2 * maps, maps, group=4)), 3)  # ln(4.1 / 1.1)
     1.316
     """
-    powers = [_power(maps, window, group, by_axis) for maps in _of_order_one(mean, first, second, real)]
+    powers = [power(maps, window, group, by_axis) for maps in _of_order_one(mean, first, second, real)]
     true = mean(ops.mean(powers[-1], axis=1, keepdims=True))
     logs = [ops.log(quotient(power, true, 1e-12) + floor) for power in powers]
     score = ops.mean(crps(*logs))
@@ -207,9 +208,20 @@ def mean_power(maps: Any, window: str | None = None) -> Any:
     return ops.concatenate([ops.mean(ops.square(sums), axis=0)[None], power])
 
 
-def power(maps: Any, window: str | None = None) -> Any:
-    """Power in each bin of k of each of a batch of maps (n, *shape, c), shape (bins, n, c); it is not normalised."""
-    return _power(maps, window, 1, False)
+def power(maps: Any, window: str | None = None, group: int = 1, by_axis: bool = False) -> Any:
+    """Mean power of the modes of each bin, summed over a group's maps, (bins, groups, c); one axis upon another."""
+    squares, shape = _squared(_transform(maps, window)[1]), maps.shape[1:-1]
+    n, c, modes = squares.shape
+    squares = ops.sum(ops.reshape(squares, (n // group, group, c, modes)), axis=1)
+    if not by_axis:
+        return _binned(squares, shape)
+    shares = axis_shares(shape, corners=True).astype(np.float32)
+    return ops.concatenate([_binned(squares * share, shape) for share in shares])
+
+
+def bright_cells(outputs: Sequence[Scaling]) -> np.ndarray:
+    """Three standard deviations up, (c,): of physical maps in units of these squares stay within single precision."""
+    return np.array([abs(float(scaling.restore(3.0))) for scaling in outputs], np.float32)
 
 
 def surplus(generated: Any, true: Any) -> Any:
@@ -244,17 +256,6 @@ def _of_order_one(mean: Mean, *maps: Any) -> list[Any]:
     largest = mean(ops.max(ops.abs(real), axis=tuple(range(len(real.shape) - 1)), keepdims=True))
     scale = ops.where(largest > 0, largest, 1.0)
     return [batch / scale for batch in maps]
-
-
-def _power(maps: Any, window: str | None, group: int, by_axis: bool) -> Any:
-    """Mean power of the modes of each bin, summed over a group's maps, (bins, groups, c); one axis upon another."""
-    squares, shape = _squared(_transform(maps, window)[1]), maps.shape[1:-1]
-    n, c, modes = squares.shape
-    squares = ops.sum(ops.reshape(squares, (n // group, group, c, modes)), axis=1)
-    if not by_axis:
-        return _binned(squares, shape)
-    shares = axis_shares(shape, corners=True).astype(np.float32)
-    return ops.concatenate([_binned(squares * share, shape) for share in shares])
 
 
 def _transform(maps: Any, window: str | None) -> tuple[Any, Any]:

@@ -19,7 +19,7 @@ from higan.adversarial.batches import Batches
 from higan.adversarial.objectives import crps
 from higan.adversarial.one_point import LEVELS, shares
 from higan.adversarial.shapes import shape_numbers
-from higan.adversarial.spectrum import power
+from higan.adversarial.spectrum import bright_cells, power
 from higan.errors import TrainingError
 from higan.networks.layers import by_channel, restore
 from higan.scaling import Scaling
@@ -60,7 +60,7 @@ class Statistics:
         whole.share, whole.network, whole.inputs, whole.flux = (0, 1), None, [], None
         size = whole.batch_size
         kept = [whole(step) for step in range(math.ceil(min(FITTED, len(whole.rows)) / size))]
-        powers = [[_power(maps, window) for maps in _spaces(batch["maps"], outputs)] for batch in kept]
+        powers = [_powers(by_channel(restore, outputs, b["maps"]), b["maps"], outputs, window) for b in kept]
         floor = FLOOR * np.mean([ops.convert_to_numpy(ops.mean(ops.stack(p), axis=2)) for p in powers], axis=0)
         found = cls(outputs, window, floor.astype(np.float32) + np.float32(1e-30))
         numbers = np.concatenate([ops.convert_to_numpy(found._numbers(b["maps"], b.get("radius"))) for b in kept])
@@ -88,28 +88,25 @@ class Statistics:
         """
         return ops.mean(crps(*(self(maps, radii) for maps in (first, second, real))))
 
-    def _numbers(self, maps: Any, radii: Any) -> Any:
-        axes = tuple(range(1, len(maps.shape) - 1))
-        spaces = _spaces(maps, self.outputs)
-        scaled = spaces[1]
-        powers = [_power(x, self.window) + floor[:, None] for x, floor in zip(spaces, self.floor, strict=True)]
-        found = [ops.transpose(ops.log(x), (1, 2, 0)) for x in powers]
+    def _numbers(self, scaled: Any, radii: Any) -> Any:
+        axes = tuple(range(1, len(scaled.shape) - 1))
+        physical = by_channel(restore, self.outputs, scaled)
+        powers = _powers(physical, scaled, self.outputs, self.window)
+        found = [
+            ops.transpose(ops.log(x + floor[:, None]), (1, 2, 0)) for x, floor in zip(powers, self.floor, strict=True)
+        ]
         mean = ops.mean(scaled, axis=axes, keepdims=True)
         deviation = ops.sqrt(ops.mean(ops.square(scaled - mean), axis=axes, keepdims=True) + 1e-6)
         skewness = ops.mean(((scaled - mean) / deviation) ** 3, axis=axes)
         of_cells = [ops.reshape(x, (-1, x.shape[-1])) for x in (mean, deviation)]
         found += [ops.stack([*of_cells, skewness], axis=-1), shares(scaled, LEVELS)]
         if radii is not None:
-            found.append(shape_numbers(by_channel(restore, self.outputs, maps), radii))
+            found.append(shape_numbers(physical, radii))
         every = ops.concatenate(found, axis=-1)
         return ops.reshape(every, (-1, every.shape[1] * every.shape[2]))
 
 
-def _spaces(maps: Any, outputs: Sequence[Scaling]) -> tuple[Any, Any]:
-    """Maps in physical space, in units of a bright cell, three standard deviations up; and in scaled space."""
-    return by_channel(lambda scaling, y: restore(scaling, y) / abs(float(scaling.restore(3.0))), outputs, maps), maps
-
-
-def _power(maps: Any, window: str | None) -> Any:
-    """Up to the Nyquist wavenumber: in the corners beyond, what simulators round off is there to see."""
-    return power(maps, window)[: min(maps.shape[1:-1]) // 2]
+def _powers(physical: Any, scaled: Any, outputs: Sequence[Scaling], window: str | None) -> list[Any]:
+    """Of maps in both spaces, up to the Nyquist wavenumber: in the corners beyond, what simulators round off shows."""
+    half = min(scaled.shape[1:-1]) // 2
+    return [power(maps, window)[:half] for maps in (physical / bright_cells(outputs), scaled)]

@@ -110,7 +110,7 @@ class Step:
             maps (batch, *shape, c), fields, parameters and noise (a list), all scaled float32 numpy arrays: this
             process' part of the batch. Noise of several realisations follows upon that of the first, along the batch.
             Where maps are observed, sky (2 batch, *shape, c), standard normal, for true and then for generated maps,
-            and flux (batch,), what the maps were divided by. With `half_light_weight` or `shape_weight`, radius
+            and flux (batch,), what the maps were divided by. With losses of stamps' sizes and shapes, radius
             (batch,), in cells.
         step : int
             Number of the step, from 0.
