@@ -75,11 +75,12 @@ class Scaling:
         return x
 
     def bound(self, y: Any, xp: Any = np) -> Any:
-        """Scaled `y`, clipped to what the field's bounds are in scaled space (all scalings are increasing)."""
+        """Scaled `y` of what :meth:`bound_physical` makes of its physical values (all scalings are increasing)."""
         # A logarithm's bound may be minus infinity: no bound.
         with np.errstate(divide="ignore"):
             if self.lower is not None:
-                y = xp.maximum(y, float(self.forward(np.float64(self.lower))))
+                lower, above = (float(self.forward(np.float64(x))) for x in (self.lower, self.lower + self.gap))
+                y = xp.where(y < above, lower, y)
             if self.upper is not None:
                 y = xp.minimum(y, float(self.forward(np.float64(self.upper))))
         return y

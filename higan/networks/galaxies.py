@@ -80,10 +80,10 @@ class Galaxies(keras.layers.Layer):
     as of other profiles about the same number is; the first two give the direction. Where the fifth is high the knot is
     there. All have the same light.
 
-    Where a half-light radius is asked for, a galaxy is made as large as it has to be for half of its light in the
-    stamp, taken as a disc of the same area, to lie within. Of the light of a Gaussian of standard deviations a and b a
-    circle of radius L holds 1 - exp(-L² / 2 (a² cos² φ + b² sin² φ)), averaged over φ: the integral over the angle, in
-    terms of the eccentric anomaly φ.
+    Where a half-light radius is asked for, radii are told in units of each other alone: a galaxy is made as large as it
+    has to be for half of its light in the stamp, taken as a disc of the same area, to lie within. Of the light of a
+    Gaussian of standard deviations a and b a circle of radius L holds 1 - exp(-L² / 2 (a² cos² φ + b² sin² φ)),
+    averaged over φ: the integral over the angle, in terms of the eccentric anomaly φ.
 
     Parameters
     ----------
@@ -127,6 +127,8 @@ class Galaxies(keras.layers.Layer):
             shares = shares + np.array([[0.0]] * n + [[self.few]], np.float32)
         shares = ops.softmax(shares, axis=1)
         amounts, knots = _amounts(index), None
+        if asked is not None:
+            radius = _about(asked, radius, shares[..., 0])
         if self.knots:
             knots = self._scattered(flatness[:, :1], radius[:, :1], index, of_knots, others[0])
         if asked is not None:
@@ -252,6 +254,13 @@ def _ellipses(told: Any, count: int) -> tuple[Any, Any]:
     flatness, size = ops.split(told[:, : 2 * count], 2, axis=-1)
     first = np.geomspace(LARGEST, SMALLEST, count, dtype=np.float32)
     return _within(ops.softplus(flatness), FLATTEST), first * ops.exp(_within(size, 4.0))
+
+
+def _about(asked: Any, radius: Any, shares: Any) -> Any:
+    """Radii of profiles (batch, n) whose mean logarithm, by light, is that of the radius asked for; knots are alike."""
+    logs = ops.log(radius)
+    first = logs[:, :1]  # where knots lie
+    return radius * asked * ops.exp(-first - ops.sum((logs - first) * shares[:, : radius.shape[-1]], -1, keepdims=True))
 
 
 def _amounts(index: Any) -> Any:

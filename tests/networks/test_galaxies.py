@@ -150,7 +150,7 @@ def test_half_of_the_light_lies_within_the_radius_that_is_asked_for(count):
     # What a flat galaxy has beyond the sides of the stamp is not that beyond a disc.
     assert abs(np.median(off)) < 0.005 and np.quantile(abs(off), 0.9) < 0.02
     larger = numbers.copy()
-    larger[:, 2:4] = 4 * np.tanh(larger[:, 2:4] / 4) + 0.3
+    larger[:, 2:4] = 4 * np.tanh(larger[:, 2:4] / 4) + 1.6
     larger[:, 2:4] = drawn_in(larger[:, 2:4], 4.0)
     again = backends.host(layer([larger, direction, asked, *drawn]))[..., 0]
     assert np.abs(again - stamps).max() < 1e-2 * stamps.max()
