@@ -153,6 +153,9 @@ class ObjectiveConfig(_Table):
     mode_weight : float
         Of the energy score of two realisations' Fourier modes, of the same fields, each scale weighing the same
         (:func:`higan.adversarial.spectrum.mode_score`), with `pixel` "crps".
+    spread_weight : float
+        Of a loss on how much two realisations' Fourier modes differ over how much they miss the truth, of the same
+        fields (:func:`higan.adversarial.spectrum.spread_loss`), with `pixel` "crps".
     octave_weight : float
         Of the CRPS of two realisations' octaves of scale, cell by cell (:func:`higan.adversarial.octaves.octave_crps`),
         with `pixel` "crps".
@@ -194,6 +197,7 @@ class ObjectiveConfig(_Table):
     spectral_slope_weight: float = Field(default=0.0, ge=0)
     mean_power_weight: float = Field(default=0.0, ge=0)
     mode_weight: float = Field(default=0.0, ge=0)
+    spread_weight: float = Field(default=0.0, ge=0)
     octave_weight: float = Field(default=0.0, ge=0)
     one_point_weight: float = Field(default=0.0, ge=0)
     tail_weight: float = Field(default=0.0, ge=0)
@@ -223,7 +227,7 @@ class ObjectiveConfig(_Table):
         for name in ("spectral_floor", "spectral_slope_weight"):
             if self.spectral != "crps" and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} is a matter of spectral = 'crps' alone")
-        scores = ("mode", "octave", "one_point", "tail", "shape", "statistics")
+        scores = ("mode", "spread", "octave", "one_point", "tail", "shape", "statistics")
         for name in (f"{score}_weight" for score in scores):
             if getattr(self, name) and self.pixel != "crps":
                 raise ValueError(f"{name} takes the two realisations that only pixel = 'crps' makes")

@@ -73,6 +73,10 @@ def without(*path):
             "mode_weight takes the two realisations that only pixel = ",
         ),
         (
+            changed("objective", to={"spread_weight": 1.0}),
+            "spread_weight takes the two realisations that only pixel = ",
+        ),
+        (
             changed("objective", to={"octave_weight": 1.0}),
             "octave_weight takes the two realisations that only pixel = ",
         ),

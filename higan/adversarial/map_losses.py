@@ -22,6 +22,7 @@ from higan.adversarial.spectrum import (
     quotient,
     spectral_crps,
     spectral_loss,
+    spread_loss,
     surplus,
 )
 from higan.adversarial.step_config import StepConfig
@@ -65,6 +66,10 @@ class MapLosses:
             scores = [mode_score(*_halves(x), real, config.window, mean) for x, real in chosen]
             parts["modes"] = sum(scores) / len(scores)
             total = total + losses.mode_weight * parts["modes"]
+        if losses.spread_weight:
+            spreads = [spread_loss(*_halves(x), real, config.window, mean) for x, real in chosen]
+            parts["spread"], loss = (sum(x) / len(chosen) for x in zip(*spreads, strict=True))
+            total = total + losses.spread_weight * loss
         if losses.octave_weight:
             parts["octaves"] = octave_crps(*_halves(fake), maps, mean)
             total = total + losses.octave_weight * parts["octaves"]

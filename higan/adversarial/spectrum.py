@@ -178,17 +178,59 @@ def mode_score(first: Any, second: Any, real: Any, window: str | None = None, me
     0.6
     """
     shape = real.shape[1:-1]
-    transforms = [_transform(maps, window) for maps in _of_order_one(mean, first, second, real)]
-    sums, (first, second, real) = zip(*transforms, strict=True)
+    sums, modes = _transforms(first, second, real, window, mean)
+    first, second, real = modes
     score = 0.5 * (_modulus(first - real) + _modulus(second - real) - _modulus(first - second))
     score = _binned(ops.mean(score, axis=0), shape)
-    # What the two miss by together; with their halved difference it makes up what each misses by.
-    found = (0.5 * (first + second) - real, 0.5 * (first - second), real)
-    powers = [_binned(ops.mean(_squared(ops.stop_gradient(modes)), axis=0), shape) for modes in found]
-    both, apart, true = mean(powers)
+    both, apart, true = mean([ops.stop_gradient(_binned(ops.mean(x, axis=0), shape)) for x in _parted(*modes)])
     root = ops.sqrt(ops.maximum(2.0 * (both - apart), ops.maximum(0.1 * (both + apart), LEAST**2 * true)))
     score = ops.concatenate([ops.mean(crps(*sums), axis=0)[None], score])
     return ops.mean(quotient(score, ops.concatenate([root[:1], root]), 1e-6))
+
+
+def spread_loss(first: Any, second: Any, real: Any, window: str | None = None, mean: Mean = alone) -> tuple[Any, Any]:
+    """How far two realisations' modes differ by more or less than they miss the truth, and a loss that mends it.
+
+    Proper scores are best where realisations differ as much as they miss the truth, but say so faintly where they are
+    nearly alike: noise is given up early in a training, and what a little of it gains is of the second order. This
+    wants the ratio of the two to be right at every scale, as scores in the end do, and nothing of the maps themselves.
+
+    Parameters
+    ----------
+    first, second, real, window, mean
+        As of :func:`mode_score`.
+
+    Returns
+    -------
+    scalar tensor
+        Mean over bins of k, the mean of a map among them, and channels of |ln q|, at most 1, with q = 3 <|f1 - f2|²> /
+        <|f1 + f2 - 2 f|²>: 1 where truth and realisations are draws alike. What is below a hundredth of the true modes
+        does not count.
+    scalar tensor
+        Whose gradient is that of the mean of ½ (ln q)², of q as far as f1 - f2 goes.
+
+    References
+    ----------
+    Bendel, Ahmad & Schniter 2023, 2210.13389, section 3.2, reward the spread of a map's cells such that it is right.
+
+    Examples
+    --------
+    >>> maps = np.random.default_rng(1).normal(size=(3, 256, 8, 8, 1)).astype("float32")
+    >>> round(float(spread_loss(*maps)[0]), 1), float(spread_loss(maps[0], maps[0], maps[1])[0])
+    (0.0, 1.0)
+    """
+    shape = real.shape[1:-1]
+    sums, modes = _transforms(first, second, real, window, mean)
+    powers = [
+        ops.concatenate([ops.mean(of_sums, axis=0)[None], _binned(ops.mean(of_modes, axis=0), shape)])
+        for of_sums, of_modes in zip(_parted(*(x[..., None] for x in sums)), _parted(*modes), strict=True)
+    ]
+    both, apart, true = mean([ops.stop_gradient(x) for x in powers])
+    # Next to the square of a field's mean any scatter of it is small: it is measured by the largest scales.
+    least = LEAST**2 * ops.concatenate([true[1:2], true[1:]])
+    excess = ops.clip(ops.log(quotient(3.0 * apart + least, both + least, 1e-12) + 1e-12), -1.0, 1.0)
+    excess = ops.where(least > 0, excess, 0.0)
+    return ops.mean(ops.abs(excess)), ops.mean(excess * quotient(powers[1], apart + least, 1e-12))
 
 
 def mean_power(maps: Any, window: str | None = None) -> Any:
@@ -274,6 +316,16 @@ def _transform(maps: Any, window: str | None) -> tuple[Any, Any]:
     n, c, *sides = modes[0].shape
     modes = ops.stack([ops.reshape(part, (n, c, math.prod(sides))) for part in modes], axis=-1)
     return ops.reshape(sums, (n, c)), modes
+
+
+def _transforms(first: Any, second: Any, real: Any, window: str | None, mean: Mean) -> tuple[Any, Any]:
+    """Sums, and modes, of two realisations and the truth."""
+    return tuple(zip(*(_transform(maps, window) for maps in _of_order_one(mean, first, second, real)), strict=True))
+
+
+def _parted(first: Any, second: Any, real: Any) -> list[Any]:
+    """|½ (f1 + f2) - f|², |½ (f1 - f2)|², the sum of which is the mean square of what each misses, and |f|²."""
+    return [_squared(modes) for modes in (0.5 * (first + second) - real, 0.5 * (first - second), real)]
 
 
 def _squared(modes: Any) -> Any:

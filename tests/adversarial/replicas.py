@@ -25,6 +25,7 @@ def steps(accumulate=1):
         r1=0.1,
         r2=0.2,
         mode_weight=0.2,
+        spread_weight=0.2,
         octave_weight=0.2,
         one_point_weight=0.2,
         tail_weight=0.2,

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from higan.adversarial.spectrum import mode_score, spectral_crps, spectral_loss
+from higan.adversarial.spectrum import mode_score, spectral_crps, spectral_loss, spread_loss
 from higan.validation.power_spectrum import axis_shares, bin_weights, power_spectrum, taper, tapered
 
 
@@ -165,6 +166,39 @@ def test_mode_score_of_nearly_empty_maps():
 def test_mode_score_of_empty_maps():
     empty = np.zeros((2, 8, 8, 1), np.float32)
     assert float(mode_score(empty, empty, empty)) == 0
+
+
+@pytest.mark.parametrize("window", [None, "hann"])
+@pytest.mark.parametrize("scatter", [0.8, 1.0, 1.3])
+def test_spread_loss(scatter, window):
+    """ln of what realisations scatter by over what they miss the truth by, whatever all of them have in common."""
+    common, first, second, real = np.random.default_rng(11).normal(size=(4, 4096, 8, 8, 1))
+    maps = [(30 + common + x).astype("float32") for x in (scatter * first, scatter * second, real)]
+    expected = np.log(1.5 * scatter**2 / (1 + 0.5 * scatter**2))
+    error, loss = (float(x) for x in spread_loss(*maps, window))
+    assert error == pytest.approx(abs(expected), abs=0.05) and loss == pytest.approx(expected, abs=0.05)
+
+
+def test_spread_loss_of_maps_without_any():
+    maps, empty = (
+        np.random.default_rng(12).normal(size=(8, 8, 8, 1)).astype("float32"),
+        np.zeros((8, 8, 8, 1), "float32"),
+    )
+    assert [float(x) for x in spread_loss(empty, empty, empty)] == [0, 0]
+    assert [float(x) for x in spread_loss(maps, maps, maps)] == [0, 0]  # the truth itself
+    assert float(spread_loss(maps, maps, -maps)[0]) == 1
+
+
+@pytest.mark.parametrize("start", [0.1, 3.0])
+def test_spread_loss_moves_realisations_apart_or_together(start):
+    """By descent along its gradient alone noise that is too little grows, and too much of it shrinks, to the right."""
+    first, second, real = np.random.default_rng(13).normal(size=(3, 256, 8, 8, 1)).astype("float32")
+    scatter = tf.Variable(np.log(start), dtype="float32")
+    for _ in range(60):
+        with tf.GradientTape() as tape:
+            loss = spread_loss(tf.exp(scatter) * first, tf.exp(scatter) * second, real)[1]
+        scatter.assign_sub(0.1 * tape.gradient(loss, scatter))
+    assert np.exp(scatter.numpy()) == pytest.approx(1.0, abs=0.1)
 
 
 def test_spectral_crps_of_slopes():
