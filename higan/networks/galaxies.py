@@ -282,6 +282,7 @@ def _held(square: Any, far: Any) -> Any:
 
     A χ² distribution of two degrees of freedom that is not centred: Sankaran 1963, Biometrika 50, 199, to a hundredth.
     """
+    far = ops.minimum(far, 1e8)  # its square is a float32
     mean, twice = 2.0 + far, 2.0 + 2.0 * far
     h = 1.0 - 2.0 * mean * (2.0 + 3.0 * far) / (3.0 * ops.square(twice))
     p = twice / ops.square(mean)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # A map of more cells is painted in tiles where that helps: the features take about 1 kB a cell.
 LARGEST_WHOLE = 1 << 20
+# More cells, 20 GB, are not painted at once but where margins alone are as many.
+MOST_AT_ONCE = 1 << 24
 # Cells in a batch: 64 maps of 64². More costs memory and gains nothing on a CPU.
 BATCH_CELLS = 1 << 18
 
@@ -272,7 +274,8 @@ def paint_maps(
     tile : int, optional
         Side of a tile in cells, rounded up to a multiple of the stride. Where not given, maps are painted whole, but
         those of more than about a million cells in tiles whose sides are at least twice the margin, if that at least
-        halves the cells painted at once: margins double the work along an axis at most.
+        halves the cells painted at once: margins double the work along an axis at most. Where that were more than 17
+        million cells, sides are as long as the margin.
 
     Returns
     -------
@@ -307,12 +310,17 @@ def _default_sides(extent: Sequence[int], s: int, margin: int, periodic: bool) -
         margins = _margins(sides, extent, margin, periodic)
         return math.prod(side + 2 * m for side, m in zip(sides, margins, strict=True))
 
+    whole = list(extent)
     if math.prod(extent) <= LARGEST_WHOLE:
-        return list(extent)
-    least = max(LARGEST_WHOLE ** (1 / len(extent)) / 2, 2 * margin)
-    tiles = [max(1, int(n / least)) for n in extent]
-    sides = [-(-n // (k * s)) * s for n, k in zip(extent, tiles, strict=True)]
-    return sides if 2 * painted_at_once(sides) <= painted_at_once(extent) else list(extent)
+        return whole
+    for least in (2 * margin, margin):
+        least = max(LARGEST_WHOLE ** (1 / len(extent)) / 2, least)
+        tiles = [max(1, int(n / least)) for n in extent]
+        sides = [-(-n // (k * s)) * s for n, k in zip(extent, tiles, strict=True)]
+        if painted_at_once(sides) <= MOST_AT_ONCE:
+            break
+    saved = painted_at_once(whole) > min(MOST_AT_ONCE, 2 * painted_at_once(sides) - 1)
+    return sides if saved else whole
 
 
 def _margins(sides: Sequence[int], extent: Sequence[int], margin: int, periodic: bool) -> list[int]:

@@ -1,8 +1,10 @@
+import math
+
 import numpy as np
 import pytest
 
 from higan.errors import ParameterError
-from higan.painting.regions import LARGEST_WHOLE, _default_sides, batch_of, once_each, paint_maps
+from higan.painting.regions import LARGEST_WHOLE, MOST_AT_ONCE, _default_sides, batch_of, once_each, paint_maps
 from tests import tiny
 
 # Sums of float32 run in another order in a tile: 1e-4 of a map's scatter, in scaled space.
@@ -86,8 +88,6 @@ def test_large_maps_are_tiled_by_themselves(painters, monkeypatch):
         ((4096, 64), False),
         ((8192, 256), True),
         ((128, 128, 128), False),
-        ((256, 256, 256), False),
-        ((512, 512, 512), True),
         ((1024, 160, 160), True),
     ],
 )
@@ -105,8 +105,16 @@ def test_tiles_cost_no_more_than_they_save(extent, tiled, periodic):
 
     if tiled:
         assert 2 * largest(sides) <= largest(extent)
+    dear = len(extent) == 3 and not periodic  # boxes that would not fit
     for n, side, m in zip(extent, sides, margins(sides), strict=True):
-        assert side == n or n + 2 * m * -(-n // side) <= 2 * n
+        assert side == n or n + 2 * m * -(-n // side) <= (3 if dear else 2) * n
+
+
+@pytest.mark.parametrize("margin", [24, 80, 88])
+def test_what_is_painted_at_once_does_not_grow_with_the_box(margin):
+    """By default, whatever the margins; the box whole would be 134 or 1,074 million cells."""
+    at_once = [math.prod(side + 2 * margin for side in _default_sides([n] * 3, 8, margin, True)) for n in (512, 1024)]
+    assert at_once[1] <= 1.1 * at_once[0] and max(at_once) < 1.4 * MOST_AT_ONCE
 
 
 @pytest.mark.parametrize("tile", [-8, 0, 8.0, "8"])
