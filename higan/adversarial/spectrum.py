@@ -320,7 +320,8 @@ def _transform(maps: Any, window: str | None) -> tuple[Any, Any]:
 
 def _transforms(first: Any, second: Any, real: Any, window: str | None, mean: Mean) -> tuple[Any, Any]:
     """Sums, and modes, of two realisations and the truth."""
-    return tuple(zip(*(_transform(maps, window) for maps in _of_order_one(mean, first, second, real)), strict=True))
+    pairs = [_transform(maps, window) for maps in _of_order_one(mean, first, second, real)]
+    return [sums for sums, _ in pairs], [modes for _, modes in pairs]
 
 
 def _parted(first: Any, second: Any, real: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from higan.mapset import MapSet
 from higan.progress import progress
 from higan.scaling import Scaling, fit
 from higan.split import training_rows
-from higan.validation.calibration import uniformity
+from higan.validation.calibration import Calibration, uniformity
 from higan.validation.comparison import check_maps
 from higan.validation.models import Model
 from higan.validation.neighbours import SYMMETRIES, memorisation
@@ -48,7 +49,8 @@ def check_models(
     Returns
     -------
     dict of str to dict
-        For each model, each where it can be made: "ranks" (:func:`higan.validation.calibration.uniformity`: p-values),
+        For each model, each where it can be made: "ranks" (:func:`higan.validation.calibration.uniformity`: p-values of
+        each quantity ranked, corrected for their number),
         "recovery" (:func:`higan.validation.recovery.recovery`: for each parameter the bias in sigma, the ratio of
         errors and their errors) and "memorisation" (:func:`higan.validation.neighbours.memorisation`: p-values, and the
         median distances to the nearest training map).
@@ -56,7 +58,7 @@ def check_models(
     Examples
     --------
     >>> check_models(comparison, models, truth, rows, training)["eor21cm-2d"]["ranks"]  # doctest: +SKIP
-    {'smallest p, Holm-corrected': 0.21, 'quantities': 8}
+    {'p (Holm) of P, k = 0.12/Mpc': 0.21, …}
     """
     field = comparison.setting.field
     judged = {name: model for name, model in models.items() if not model.baseline}
@@ -68,7 +70,8 @@ def check_models(
             result = comparison.models[name]
             if result.model.realisations > 1 and len(comparison.simulations) > 1:
                 p = uniformity(result.by_simulation["rank_histograms"], seed=seed)
-                checks["ranks"] = {"smallest p, Holm-corrected": float(np.min(p)), "quantities": len(p)}
+                quantities = Calibration(comparison.setting).quantities
+                checks["ranks"] = {f"p (Holm) of {q}": float(x) for q, x in zip(quantities, p, strict=True)}
         advance()
         if training is not None and len(train_rows):
             for name, values in _recovery(judged, truth, rows, training, train_rows, field, seed).items():
@@ -82,6 +85,59 @@ def check_models(
                 found[name]["memorisation"] = values
             advance()
     return plain(found)
+
+
+def figure(comparison: Comparison, path: Path) -> str | None:
+    """Bias of recovered parameters, and distances to the nearest training map; returns the caption, if there is any.
+
+    Examples
+    --------
+    >>> figure(comparison, Path("checks.png"))  # doctest: +SKIP
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from higan.validation import plots
+
+    drawn = [part for part in ("recovery", "memorisation") if any(part in c for c in comparison.checks.values())]
+    if not drawn:
+        return None
+    with matplotlib.rc_context(plots.STYLE):
+        canvas = Figure(figsize=(4.2 * len(drawn) + 0.6, 3.2), dpi=plots.DPI)
+        panels: Any = dict(zip(drawn, np.atleast_1d(canvas.subplots(1, len(drawn))), strict=True))
+        for i, (name, checks) in enumerate(comparison.checks.items()):
+            colour = plots.COLOURS[i % len(plots.COLOURS)]
+            if "recovery" in checks:
+                found = checks["recovery"]
+                bias, error = ([values[key] for values in found.values()] for key in ("bias [sigma]", "its error"))
+                places = np.arange(len(found)) + 0.15 * i
+                panels["recovery"].errorbar(bias, places, xerr=error, fmt="o", color=colour, label=name)
+                panels["recovery"].set_yticks(np.arange(len(found)), list(found))
+            if "memorisation" in checks:
+                for kind, style in (("true", {"color": plots.TRUTH, "lw": 2.2}), ("generated", {"color": colour})):
+                    deciles = checks["memorisation"][f"deciles of the distance, {kind}"]
+                    label = name if kind == "generated" else "truth" if i == 0 else None
+                    panels["memorisation"].plot(deciles, np.linspace(0, 1, len(deciles)), label=label, **style)
+        captions = []
+        if "recovery" in panels:
+            panels["recovery"].axvline(0, color=plots.TRUTH, lw=1)
+            panels["recovery"].set_xlabel("bias of recovered parameters [σ]")
+            captions.append(
+                "Parameters that a regression on true statistics recovers from generated maps, less those it recovers "
+                "from true ones, in units of the latter's scatter"
+            )
+        if "memorisation" in panels:
+            panels["memorisation"].set_xlabel("distance to the nearest training map")
+            panels["memorisation"].set_ylabel("share of maps that are nearer")
+            captions.append("Share of maps whose nearest training map is nearer than a distance: to the left is copied")
+        for axes in panels.values():
+            axes.legend()
+        plots.save(canvas, path)
+    return ". ".join(captions) + "."
+
+
+def _deciles(distances: np.ndarray) -> list[float]:
+    return [float(x) for x in np.quantile(distances, np.linspace(0, 1, 11))]
 
 
 def _recovery(
@@ -136,5 +192,7 @@ def _memorisation(
             "median distance, true": float(np.median(copies.truth)),
             "maps": len(first),
             "training maps": len(known),
+            "deciles of the distance, generated": _deciles(copies.generated),
+            "deciles of the distance, true": _deciles(copies.truth),
         }
     return found

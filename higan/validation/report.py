@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from higan.errors import OutputError
-from higan.validation import plots
+from higan.validation import checks, plots
 from higan.validation.results import Comparison
 from higan.validation.statistic import Setting, statistics
 
@@ -137,6 +137,9 @@ def _draw(comparison: Comparison, folder: Path, overview: bool) -> dict[str, str
         caption = cls.figure(comparison, folder / f"{cls.name}.png")
         if caption is not None:
             figures[f"{cls.name}.png"] = caption
+    caption = checks.figure(comparison, folder / "checks.png")
+    if caption is not None:
+        figures["checks.png"] = caption
     return figures
 
 
@@ -160,8 +163,8 @@ def _page(
         _table(comparison),
         *(
             _facts(f"{name}: {check}", _flat(values))
-            for name, checks in comparison.checks.items()
-            for check, values in checks.items()
+            for name, found in comparison.checks.items()
+            for check, values in found.items()
         ),
         "<h2>Figures</h2>",
         *(_figure(folder / name, caption) for name, caption in figures.items()),
@@ -275,6 +278,8 @@ def _flat(values: Mapping[str, Any]) -> dict[str, str]:
     def text(value: Any) -> str:
         if isinstance(value, Mapping):
             return ", ".join(f"{key} {text(item)}" for key, item in value.items())
+        if isinstance(value, list):
+            return ", ".join(map(text, value))
         return f"{value:.3g}" if isinstance(value, float) else "–" if value is None else str(value)
 
     return {key: text(value) for key, value in values.items()}
