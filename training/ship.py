@@ -7,7 +7,7 @@
 and the last again for the checkpoint that was given as --baseline-checkpoint.
 
 Weights are shipped in half precision, half the bytes; what is validated is what is shipped. The card takes the headline
-numbers of the test simulations, each with its error.
+numbers of the test simulations, each with its error; the report's page, which has the curves, lies beside it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 
 from higan.checkpoint import CARD, WEIGHTS, card_json, load_card, save_checkpoint
+from higan.validation.report import REPORT
 
 SHIPPED = Path(__file__).parent.parent / "checkpoints"
 
@@ -31,6 +32,7 @@ def main(source: str, *metrics: str) -> None:
     folder = SHIPPED / card.name
     if not folder.exists() or not folder.samefile(source):
         card = save_checkpoint(folder, card, _halved(Path(source) / WEIGHTS), overwrite=True)
+        (folder / REPORT).unlink(missing_ok=True)  # of the weights that were there before
         for other in Path(source).iterdir():
             if other.name not in (CARD, WEIGHTS):
                 shutil.copy(other, folder)
@@ -48,6 +50,8 @@ def main(source: str, *metrics: str) -> None:
             "realisations": model["realisations"],
             **{name: {"value": n["value"], "error": n["error"]} for name, n in model["numbers"].items()},
         }
+        if not model["baseline"]:
+            shutil.copy(Path(path).with_name(REPORT), folder)
     (folder / CARD).write_text(card_json(card.model_copy(update={"metrics": found})))
     size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
     print(f"{folder}: {size:.1f} MB")
