@@ -14,6 +14,8 @@
 #SBATCH --output=higan-%j.log
 #SBATCH --open-mode=append
 
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK  # a step does not inherit it
+
 # JAX asks Slurm who is there; TensorFlow is told.
 if [ "${KERAS_BACKEND:-tensorflow}" = tensorflow ]; then
   HIGAN_HOSTS=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed 's/.*/"&:29500"/' | paste -sd,)

@@ -12,6 +12,7 @@
 #SBATCH --open-mode=append
 
 recipes=("$@")
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK  # a step does not inherit it
 srun higan train "${recipes[$SLURM_ARRAY_TASK_ID]}"
 code=$?
 # 75: stopped by SIGTERM with its state saved.

@@ -22,6 +22,7 @@ from higan.mapset import MapSet, outside
 from higan.painting.lazy import is_lazy, paint_lazily
 from higan.painting.painter import Painter, receptive_radius
 from higan.painting.regions import batch_of, check_count, once_each, paint_maps
+from higan.sources.tables import converted
 
 FEWEST_CELLS, MOST_CELLS = 1000, 2**20  # whose mean and deviation tell a convention
 
@@ -433,20 +434,26 @@ class Emulator:
         for p in self.card.parameters:
             if p.name not in parameters:
                 raise ParameterError(f"parameter {p.name} is missing: {self.card.name} takes {', '.join(known)}.")
+            given = parameters[p.name]
             try:
-                values = np.asarray(parameters[p.name], dtype=np.float64)
+                values = np.where(np.ma.getmaskarray(given), np.nan, np.asarray(given, dtype=np.float64))
+                values = converted(f"parameter {p.name}", values, getattr(given, "unit", None), p)
                 values = np.broadcast_to(values, (n,))
             except (TypeError, ValueError) as error:
                 raise ParameterError(
-                    f"parameter {p.name} should be a number or {n} of them (one a map), "
-                    f"received {_brief(parameters[p.name])}."
+                    f"parameter {p.name} should be a number or {n} of them (one a map), received {_brief(given)}."
                 ) from error
             bad = ~np.isfinite(values)
-            if not allow_extrapolation:
-                bad |= outside(values, p)
+            where = f" of map {int(np.argmax(bad))} (counted from 0)" if np.ndim(given) else ""
             if bad.any():
                 raise ParameterError(
-                    f"{self._leaves_range(p, values[bad])}. Stay inside, or allow extrapolation explicitly."
+                    f"parameter {p.name}{where} is {values[bad][0]}, not a finite number. Mend that, or leave it out."
+                )
+            bad = outside(values, p)
+            if bad.any() and not allow_extrapolation:
+                where = f" of map {int(np.argmax(bad))} (counted from 0)" if np.ndim(given) else ""
+                raise ParameterError(
+                    f"{self._leaves_range(p, values[bad], where)}. Stay inside, or allow extrapolation explicitly."
                 )
             columns.append(values)
         return np.stack(columns, axis=1) if columns else np.empty((n, 0))
@@ -536,9 +543,9 @@ class Emulator:
                     stacklevel=3,
                 )
 
-    def _leaves_range(self, p: ParameterCard, values: np.ndarray) -> str:
+    def _leaves_range(self, p: ParameterCard, values: np.ndarray, where: str = "") -> str:
         return (
-            f"parameter {p.name} = {values[0]:g} is outside the range [{p.lower:g}, {p.upper:g}] that "
+            f"parameter {p.name}{where} = {values[0]:g} is outside the range [{p.lower:g}, {p.upper:g}] that "
             f"{self.card.name} was trained on"
         )
 

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from astropy import units
 
 import higan
 from higan.emulator import Emulator, ExtrapolationWarning, UnlikeTrainingWarning
@@ -148,8 +149,16 @@ def test_bad_fields(emulator, density, change, message):
         ({**THETA, "SIGMA_8": 0.8}, "tiny has no parameter 'SIGMA_8'; it takes BIAS, T_MEAN"),
         ({**THETA, "BIAS": 3.5}, "parameter BIAS = 3.5 is outside the range [1, 3] that tiny was trained on."),
         ({**THETA, "BIAS": 0.99}, "parameter BIAS = 0.99 is outside"),
-        ({**THETA, "BIAS": [2, 2, 2, 4, 2]}, "parameter BIAS = 4 is outside"),
-        ({**THETA, "BIAS": np.nan}, "parameter BIAS = nan is outside"),
+        ({**THETA, "BIAS": [2, 2, 2, 4, 2]}, "parameter BIAS of map 3 (counted from 0) = 4 is outside"),
+        ({**THETA, "BIAS": np.nan}, "parameter BIAS is nan, not a finite number"),
+        (
+            {**THETA, "BIAS": np.ma.array([2.0] * 5, mask=[0, 1, 0, 0, 0])},
+            "parameter BIAS of map 1 (counted from 0)",
+        ),
+        (
+            {**THETA, "T_MEAN": np.full(5, 15.0) * units.Jy},
+            "parameter T_MEAN is in 'Jy', but the checkpoint",
+        ),
         ({**THETA, "BIAS": [1.0, 2.0]}, "parameter BIAS should be a number or 5 of them (one a map), received [1.0, 2"),
         ({**THETA, "BIAS": np.full((5, 5), 2.0)}, "parameter BIAS should be a number or 5 of them"),
         ({**THETA, "BIAS": "two"}, "parameter BIAS should be a number or 5 of them (one a map), received 'two'"),

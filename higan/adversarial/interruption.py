@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from higan.errors import OutputError, TrainingError
+from higan.errors import OutputError, StoppedError, TrainingError
 
 LOCK = ".lock"
 
@@ -35,6 +35,33 @@ def sigterm() -> Iterator[threading.Event]:
     before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
         yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM raises StoppedError: what goes before the first step, simulations too, is begun again or gone on with.
+
+    A container's first process, moreover, hears no signal that it has not asked for.
+
+    Examples
+    --------
+    >>> with stoppable():
+    ...     signal.raise_signal(signal.SIGTERM)
+    Traceback (most recent call last):
+    higan.errors.StoppedError: stopped by SIGTERM before its first step or after its last: start it again.
+    """
+
+    def stop(*_: object) -> None:
+        raise StoppedError("stopped by SIGTERM before its first step or after its last: start it again.")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from higan import scaling
-from higan.checkpoint import Card, DrawnCard, FieldCard, ParameterCard, find_checkpoint, library_versions, load_card
+from higan.checkpoint import Card, DrawnCard, ParameterCard, find_checkpoint, library_versions, load_card
 from higan.errors import MapSetError, RecipeError, TrainingError
 from higan.mapset import MapSet, Parameter
 from higan.photometry import PIXEL, UnitFlux, flux, of_pixels
@@ -208,7 +208,7 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
 
     shown = unit_flux(maps, recipe)
 
-    def field_card(name: str) -> FieldCard:
+    def field_card(name: str) -> dict[str, Any]:
         config = recipe.scaling.get(name)
         options = {"name": "linear"} if config is None else config.model_dump(exclude_none=True)
         fitted = scaling.fit(options.pop("name"), shown.batches(name, rows), **options)
@@ -218,7 +218,7 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
                 f"{maps.name}: field {name!r} has maps of shape {field.shape}, but a network takes "
                 f"{maps.geometry.ndim} dimensions. Give each channel as a field of its own."
             )
-        return FieldCard(field=name, units=field.units, long_name=field.long_name, scaling=fitted.to_dict())
+        return {"field": name, "units": field.units, "long_name": field.long_name, "scaling": fitted.to_dict()}
 
     geometry = maps.geometry
     seeds = maps.extra.get("seeds")
@@ -261,7 +261,9 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
     try:
         return Card(**values)
     except ValidationError as error:
-        what = error.errors()[0]["msg"].removeprefix("Value error, ").rstrip(".")
+        first = error.errors()[0]
+        what = ": ".join([".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ").rstrip(".")])
+        what = what.removeprefix(": ")
         raise RecipeError(
             f"no card can be written for {maps.name} and this recipe: {what}. Mend one of them."
         ) from error

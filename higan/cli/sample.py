@@ -114,6 +114,10 @@ def run(arguments: argparse.Namespace) -> None:
     card = load_card(folder)
     if arguments.input is None:
         shape = card.shape if arguments.side is None else [arguments.side] * card.ndim
+        if card.network.network == "profiles" and list(shape) != card.shape:
+            raise ParameterError(
+                f"--side {arguments.side}: {card.name} paints stamps of {tuple(card.shape)} alone. Leave it out."
+            )
         maps = _from_nothing(card, arguments.parameters or "", arguments.allow_extrapolation, shape)
     elif arguments.side is not None:
         raise ParameterError("--side is of maps painted without --input. Leave it out.")

@@ -25,6 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, or print the recipe."""
+    from higan.adversarial.interruption import stoppable
+
+    with stoppable():
+        _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> None:
     from higan.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe)

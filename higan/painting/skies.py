@@ -95,7 +95,7 @@ def paint_skies_to_file(
             overwrite=overwrite,
             made_from=made_from,
         ) as writer,
-        progress("painting faces", FACES * n, done=FACES * (n - int(writer.left.sum()))) as advance,
+        progress("painting", FACES * n, done=FACES * (n - int(writer.left.sum())), unit="faces") as advance,
     ):
         for i in np.flatnonzero(writer.left):
             fields = np.stack([maps.read(item.field, [row[i]])[0] for item in card.inputs], axis=-1)

@@ -71,7 +71,7 @@ class Galaxies:
         if self.cells < 16:
             raise HiganError(f"A stamp of {self.cells} pixels a side holds no galaxy. Give --cells 16 or more.")
         sharpest = SHARPEST if self.catalog is not None and _catalogue(self.catalog).real else PIXEL
-        if self.psf_fwhm < sharpest:
+        if not self.psf_fwhm >= sharpest:
             what = "images through the telescope" if sharpest == SHARPEST else 'pixels of 0.03"'
             raise HiganError(
                 f"{what[0].upper()}{what[1:]} cannot show a PSF of {self.psf_fwhm} arcsec. Give --psf-fwhm {sharpest} "

@@ -18,6 +18,7 @@ from higan.mapset import FORMAT, MapSet, Parameter, first_line, outside, text
 if TYPE_CHECKING:
     from higan.checkpoint import ParameterCard
 
+ALIASES = {"pixel": "pix", "pixels": "pix", "mag(ab)": "mag", "abmag": "mag", "ab mag": "mag"}  # in small letters
 SUFFIXES = (".fits", ".fit", ".fits.gz", ".csv", ".ecsv", ".h5", ".hdf5")
 
 
@@ -43,9 +44,9 @@ def read_parameters(
     Parameters
     ----------
     path : path
-        FITS, HDF5 (datasets at the root or in a group, with an attribute ``units`` where they have one, or a compound
-        dataset), ECSV or CSV, told apart by their content. Of several tables in a file, that with all the columns. Of
-        a map set, the parameters of each of its maps.
+        FITS, HDF5 (datasets at the root or in a group, with an attribute ``units`` or ``unit`` where they have one, or
+        a compound dataset), ECSV or CSV, told apart by their content. Of several tables in a file, that with all the
+        columns. Of a map set, the parameters of each of its maps.
     parameters : sequence of Parameter or ParameterCard
         A column in another unit is converted to the parameter's; one that says no unit is taken as it is.
     allow_extrapolation : bool
@@ -103,7 +104,7 @@ def _values(path: Path, column: Any, p: Parameter | ParameterCard, allow_extrapo
     numeric = data.dtype.kind in "iuf"
     values = data.astype(np.float64) if numeric else np.array([_number(value) for value in data])
     values[masked] = np.nan
-    values = _converted(path, values, column.unit, p)
+    values = converted(f"{path}: column {p.name!r}", values, column.unit, p)
     for bad, what, remedy in (
         (~np.isfinite(values), "not a finite number", "Mend that row or leave it out"),
         (
@@ -129,20 +130,31 @@ def _number(value: Any) -> float:
         return np.nan
 
 
-def _converted(path: Path, values: np.ndarray, found: Any, p: Parameter | ParameterCard) -> np.ndarray:
-    """Values in the astropy unit `found` (or ``None``) in that of their parameter."""
-    if found is None or str(found) in ("", p.units):
+def converted(what: str, values: np.ndarray, found: Any, p: Parameter | ParameterCard) -> np.ndarray:
+    """Values in the unit `found` (of astropy, its name, or ``None``) in that of their parameter.
+
+    Raises
+    ------
+    ParameterError
+        If it cannot be converted; `what` says what is in it.
+
+    Examples
+    --------
+    >>> converted("size", np.array([1.0]), "kpc", Parameter("size", "pc", 0.0, 1e4))
+    array([1000.])
+    """
+    name, wanted = (ALIASES.get(str(unit).lower(), str(unit)) for unit in ("" if found is None else found, p.units))
+    if name in ("", wanted) or name.lower() == wanted:
         return values
     from astropy import units as u
     from astropy.cosmology import units as cosmology_units
 
     try:
         with u.add_enabled_units(cosmology_units):
-            return u.Unit(str(found)).to(u.Unit(p.units), values)
+            return u.Unit(name).to(u.Unit(wanted), values)
     except (ValueError, TypeError) as error:
         raise ParameterError(
-            f"{path}: column {p.name!r} is in {str(found)!r}, but the checkpoint takes it in {p.units or '1'!r}. "
-            "Convert it first."
+            f"{what} is in {str(found)!r}, but the checkpoint takes it in {p.units or '1'!r}. Convert it first."
         ) from error
 
 
@@ -174,7 +186,7 @@ def _read(path: Path, names: Sequence[str]) -> Any:
             place = _choose(path, places, names)
             if isinstance(file[place], h5py.Dataset):
                 return Table.read(file, path=place, format="hdf5")
-            units = {name: file[place][name].attrs.get("units") for name in names}
+            units = {name: (a := file[place][name].attrs).get("units", a.get("unit")) for name in names}
             return {
                 name: Column(file[place][name][()], unit=None if unit is None else text(unit))
                 for name, unit in units.items()

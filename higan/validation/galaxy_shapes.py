@@ -22,7 +22,7 @@ EDGES = {
     "sigma": np.geomspace(0.5, 64.0, 51),
     "ellipticity": np.linspace(0.0, 1.0, 51),
     "concentration": np.linspace(1.5, 5.5, 51),  # a Gaussian has 2.1, a de Vaucouleurs profile 4.3
-    "asymmetry": np.linspace(0.0, 1.0, 51),
+    "asymmetry": np.append(0.0, np.geomspace(1e-3, 1.0, 50)),  # what is less is a matter of rounding
     "gini": np.linspace(0.2, 0.9, 51),
     "m20": np.linspace(-3.5, 0.0, 51),
 }

@@ -126,6 +126,15 @@ def test_sigterm_saves_the_state_of_the_step_and_asks_for_a_requeue(trained, tmp
     assert all(found[name].tobytes() == values.tobytes() for name, values in expected.items())
 
 
+def test_sigterm_before_the_first_step_asks_for_a_requeue_too(map_set, tmp_path, monkeypatch, capsys):
+    """While maps are read or simulated; the handler that was there before is there again."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("higan.recipe.load_recipe", lambda path: signal.raise_signal(signal.SIGTERM))
+    assert main(["train", str(tmp_path / "recipe.toml")]) == 75
+    assert "stopped by SIGTERM before its first step" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_resuming_a_finished_training_changes_nothing(trained, capsys):
     recipe, run = trained
     before = weights(run / "state.h5")
@@ -156,12 +165,14 @@ def test_refusals(trained, map_set, tmp_path, capsys):
     for name, content in (("recipe.json", (run / "recipe.json").read_text()), ("state.h5", "state")):
         (tmp_path / "damaged" / name).write_text(content)
     single = tiny.maps(n_sim=1, extra={}).save(tmp_path / "single.h5")
+    beyond = tiny.recipe_toml(tmp_path / "beyond.toml", map_set.path, scaling={"brightness_temp": {"lower": 1e300}})
     for arguments, message in (
         ([str(changed), "--output", str(run)], "was trained by another recipe: [training] differ"),
         ([str(changed), "--output", str(run), "--resume"], "was trained by another recipe: [training] differ"),
         ([str(recipe), "--output", str(nothing), "--resume"], "holds no training to resume"),
         ([str(recipe), "--output", str(tmp_path / "damaged"), "--resume"], "the state is damaged"),
         ([str(recipe), "--output", str(nothing), "--data", str(tmp_path / "none.h5")], "does not exist"),
+        ([str(beyond), "--output", str(nothing)], "no card can be written"),
         ([str(recipe), "--output", str(nothing), "--data", str(single)], "not enough simulations to split"),
         ([str(recipe), "--output", str(recipe / "run")], "cannot be written"),
         ([str(tmp_path / "none.toml")], "cannot be read"),

@@ -9,7 +9,7 @@ from astropy.table import MaskedColumn, Table
 
 from higan.errors import ParameterError
 from higan.mapset import Parameter
-from higan.sources.tables import is_table, read_parameters
+from higan.sources.tables import converted, is_table, read_parameters
 from tests import tiny
 
 RADIUS, MAGNITUDE = Parameter("flux_radius", "pix", 2.0, 12.0), Parameter("mag_auto", "mag", 20.0, 23.5)
@@ -95,6 +95,8 @@ def test_units_are_converted(suffix, tmp_path):
     assert found["pixel"].tolist() == [3, 4]
     with pytest.raises(ParameterError, match=r"column 'T' is in 'K', but the checkpoint takes it in 'Mpc'. Convert"):
         read_parameters(path, [Parameter("T", "Mpc", 10, 20)])
+    for unit, name in (("mag(AB)", "mag"), ("ABmag", "mag"), ("MAG", "mag"), ("Pixels", "pix")):
+        assert converted("it", np.array([3.0]), unit, Parameter("p", name, 0, 9)).tolist() == [3.0]
     with pytest.raises(ParameterError, match=r"column 'pixel' is in 'pix', but the checkpoint takes it in '1'"):
         read_parameters(path, [Parameter("pixel", "", 2, 12)])
 
