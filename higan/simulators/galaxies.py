@@ -18,11 +18,13 @@ import numpy as np
 
 from higan.errors import HiganError, MapSetError
 from higan.mapset import Geometry, Parameter
-from higan.photometry import PIXEL, PSF_FWHM, measure, sersic_light
+from higan.photometry import PIXEL, PSF_FWHM, ZERO_POINT, measure, sersic_light
 from higan.simulators.design import Design
 from higan.simulators.galaxy_population import Population, import_galsim
 
 SHARPEST = 0.12  # arcsec FWHM: to what images through the telescope, whose own is 0.1, can be brought
+# AB, of counts per second in images of HST's ACS (Sirianni et al. 2005, PASP 117, 1049, table 10; F814W as of COSMOS).
+ZERO_POINTS = {"F606W": 26.49, "F814W": ZERO_POINT}
 RADII = (0.5, 20.0)  # pixels: profiles beyond are not drawn, as no stamp comes out within the bounds
 
 
@@ -44,8 +46,10 @@ class Galaxies:
     Parameters
     ----------
     catalog : str, optional
-        A GalSim COSMOS catalogue. Where its images lie beside it stamps are of them, with the telescope's noise; else
+        A GalSim COSMOS catalogue. Where its images lie beside it stamps are of them, with the telescope's noise, which
+        goes on around images that are smaller, and with fluxes brought to the zero point of F814W; else
         of its parametric fits, which lie in the file whose name ends with ``_fits.fits`` and can be named themselves.
+        The version of the simulator says which.
     cells : int
         Pixels along a side of a stamp.
     psf_fwhm : float
@@ -80,7 +84,10 @@ class Galaxies:
 
     def version(self) -> str:
         """Version of GalSim, and of the population or the catalogue."""
-        source = "population 1" if self.catalog is None else f"catalogue {_catalogue(self.catalog).digest}"
+        source = "population 1"
+        if self.catalog is not None:
+            catalogue = _catalogue(self.catalog)
+            source = f"catalogue {catalogue.digest}, {'images' if catalogue.real else 'parametric fits'}"
         return f"{import_galsim().__version__}, {source}"
 
     @property
@@ -126,7 +133,7 @@ class Galaxies:
 
     def _of_catalogue(self, catalogue: _Catalogue, row: int) -> dict[str, Any]:
         try:
-            found = self._stamp([catalogue.profile(row)])
+            found = self._stamp([catalogue.profile(row, self.cells)])
         except import_galsim().GalSimError:
             # A fit that failed: left out for want of parameters.
             nothing = np.zeros(self.shape(), np.float32)
@@ -158,6 +165,11 @@ class _Catalogue:
             table = _table(fits) if fits.exists() else None
             if self.real:
                 self._images = galsim.RealGalaxyCatalog(str(path))
+                for band in sorted({name.strip() for name in self._images.band} - set(ZERO_POINTS)):
+                    raise MapSetError(
+                        f"{path} has images in the band {band!r}, whose zero point is not known here: give one of "
+                        f"{', '.join(ZERO_POINTS)}, or the parametric fits alone."
+                    )
                 idents = list(self._images.ident)
             else:
                 assert table is not None
@@ -178,13 +190,18 @@ class _Catalogue:
     def __len__(self) -> int:
         return self._count
 
-    def profile(self, row: int) -> Any:
+    def profile(self, row: int, cells: int) -> Any:
         """The galaxy of `row` before any point-spread function."""
         galsim = import_galsim()
         if not self.real:
             return self._fits.makeGalaxy(row, gal_type="parametric")
-        image = galsim.InterpolatedImage(self._images.getGalImage(row), x_interpolant="quintic")
-        return galsim.Convolve(image, galsim.Deconvolve(self._images.getPSF(row)))
+        # Around images that are smaller than a stamp there is noise of the same variance.
+        noise = {"noise_pad": self._images.variance[row], "noise_pad_size": PIXEL * cells}
+        image = galsim.InterpolatedImage(
+            self._images.getGalImage(row), x_interpolant="quintic", rng=galsim.BaseDeviate(row + 1), **noise
+        )
+        real = galsim.Convolve(image, galsim.Deconvolve(self._images.getPSF(row)))
+        return real * 10 ** (0.4 * (ZERO_POINT - ZERO_POINTS[self._images.band[row].strip()]))
 
 
 @functools.lru_cache(maxsize=2)

@@ -382,3 +382,8 @@ def test_on_a_cluster_by_its_address(boxes, box, tmp_path):
         lazily,
     ):
         np.testing.assert_allclose(scaled(found), scaled(whole), atol=1e-4)
+
+
+def test_shards_of_one_array_need_no_merging(tmp_path, capsys):
+    assert main(["merge", str(tmp_path / "a.zarr"), "--output", str(tmp_path / "out.h5")]) == 2
+    assert "needs no merging" in capsys.readouterr().err and not (tmp_path / "out.h5").exists()

@@ -10,7 +10,7 @@ from astropy.table import Table
 from scipy.integrate import trapezoid
 
 from higan.cli import main
-from higan.errors import HiganError
+from higan.errors import HiganError, MapSetError
 from higan.mapset import MapSet
 from higan.photometry import PIXEL, ZERO_POINT, measure
 from higan.simulators import simulate
@@ -154,20 +154,20 @@ def test_old_and_new_parametric_catalogues_agree(tmp_path):
     assert found[True].parameters[0, 0] == pytest.approx(6 * 0.6**0.5, rel=0.25)
 
 
-def real_catalogue(folder, redshifts):
+def real_catalogue(folder, redshifts=False, band="F814W", side=96, noise=1e-6):
     """Two Gaussian galaxies seen through a Gaussian telescope, as a RealGalaxyCatalog has them."""
     psf = galsim.Gaussian(fwhm=0.1)
     for name, profiles in (
         ("images.fits", [galsim.Convolve(galsim.Gaussian(half_light_radius=r, flux=40), psf) for r in (0.15, 0.24)]),
         ("psf.fits", [psf, psf]),
     ):
-        stamps = [profile.drawImage(nx=96, ny=96, scale=PIXEL, method="no_pixel").array for profile in profiles]
+        stamps = [profile.drawImage(nx=side, ny=side, scale=PIXEL, method="no_pixel").array for profile in profiles]
         fits.HDUList([fits.PrimaryHDU(stamps[0]), fits.ImageHDU(stamps[1])]).writeto(folder / name)
     table = Table({"IDENT": [11, 12], "RA": [0.0, 0.0], "DEC": [0.0, 0.0], "MAG": [22.0, 22.0]})
-    table["BAND"], table["WEIGHT"] = ["F814W"] * 2, [1.0, 1.0]
+    table["BAND"], table["WEIGHT"] = [band] * 2, [1.0, 1.0]
     table["GAL_FILENAME"], table["PSF_FILENAME"] = ["images.fits"] * 2, ["psf.fits"] * 2
     table["GAL_HDU"], table["PSF_HDU"], table["PIXEL_SCALE"] = [0, 1], [0, 1], [PIXEL] * 2
-    table["NOISE_MEAN"], table["NOISE_VARIANCE"], table["NOISE_FILENAME"] = [0.0] * 2, [1e-6] * 2, ["none.fits"] * 2
+    table["NOISE_MEAN"], table["NOISE_VARIANCE"], table["NOISE_FILENAME"] = [0.0] * 2, [noise] * 2, ["none.fits"] * 2
     table.write(folder / "real.fits")
     if redshifts:
         fits_table(new=True)[::-1].write(folder / "real_fits.fits")
@@ -186,6 +186,30 @@ def test_images_through_the_telescope(tmp_path, redshifts):
         expected = galsim.Convolve(galsim.Gaussian(half_light_radius=radius, flux=40), galsim.Gaussian(fwhm=0.15))
         truth = expected.drawImage(nx=64, ny=64, scale=PIXEL, method="no_pixel").array
         np.testing.assert_allclose(stamp, truth, atol=0.02 * truth.max())
+
+
+def test_images_in_other_bands(tmp_path):
+    """Their fluxes are brought to one zero point."""
+    found = []
+    for band in ("F814W", "F606W"):
+        (tmp_path / band).mkdir()
+        run = Galaxies(catalog=str(real_catalogue(tmp_path / band, band=band)), psf_fwhm=0.15)
+        assert run.version().endswith(", images")
+        found.append(run.run({}, 0)["mag_auto"])
+    assert found[1] - found[0] == pytest.approx(26.49 - 25.94, abs=1e-3)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(MapSetError, match="images in the band 'H', whose zero point is not known here"):
+        Galaxies(catalog=str(real_catalogue(tmp_path / "other", band="H")), psf_fwhm=0.15).check()
+
+
+def test_images_smaller_than_a_stamp(tmp_path):
+    """Their noise goes on around them, the same each time."""
+    run = Galaxies(catalog=str(real_catalogue(tmp_path, side=40, noise=1e-4)), psf_fwhm=0.15)
+    stamp, again = (run.run({}, 0)["image"] for _ in range(2))
+    np.testing.assert_array_equal(stamp, again)
+    edge = np.concatenate([stamp[:8].ravel(), stamp[-8:].ravel()])
+    assert 0.05 * 1e-2 < edge.std() < 1e-2  # smoothed by the stamp's own blur
+    assert abs(stamp[28:36, 28:36]).mean() > 10 * edge.std()
 
 
 def test_a_galaxy_without_a_redshift_is_left_out_alone(tmp_path):
