@@ -178,7 +178,8 @@ def cells_along_face(card: Card, npix: int, angle: float) -> int:
         least = math.ceil(wanted * (1 - ANGLE_TOLERANCE))
         raise MapSetError(
             f"A pixel of nside {nside} is {pixel_angle(nside) / ARCMIN:.3g} arcmin wide, coarser than a cell of "
-            f"{card.name}, {angle:.3g} arcmin. Give a shell of nside {least} or more (a power of two: {1 << (least - 1).bit_length()})."
+            f"{card.name}, {angle:.3g} arcmin. Give a shell of nside {least} or more, {1 << (least - 1).bit_length()} "
+            "where it has to be a power of two."
         )
     s = card.stride
     n = nside if nside % s == 0 and abs(nside / wanted - 1) <= ANGLE_TOLERANCE else max(1, round(wanted / s)) * s
