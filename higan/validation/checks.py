@@ -9,16 +9,20 @@ from typing import Any
 import numpy as np
 
 from higan.mapset import MapSet
+from higan.morphology import shapes
 from higan.progress import progress
 from higan.scaling import Scaling, fit
 from higan.split import training_rows
 from higan.validation.calibration import Calibration, uniformity
 from higan.validation.comparison import check_maps
+from higan.validation.galaxy_shapes import GalaxyShapes
 from higan.validation.models import Model
 from higan.validation.neighbours import SYMMETRIES, memorisation
 from higan.validation.recovery import FEWEST, recovery
 from higan.validation.results import Comparison, plain
 
+SHAPES = ("sigma", "ellipticity", "concentration", "asymmetry", "gini", "m20")
+FEWEST_GALAXIES = 30
 TRAINING_CELLS = 1 << 28  # 1 GB of training maps to look for copies in
 
 
@@ -50,7 +54,7 @@ def check_models(
     -------
     dict of str to dict
         For each model, each where it can be made: "ranks" (:func:`higan.validation.calibration.uniformity`: p-values of
-        each quantity ranked, corrected for their number),
+        each quantity ranked, corrected for their number), "relations" (of galaxies, :func:`relations`),
         "recovery" (:func:`higan.validation.recovery.recovery`: for each parameter the bias in sigma, the ratio of
         errors and their errors) and "memorisation" (:func:`higan.validation.neighbours.memorisation`: p-values, and the
         median distances to the nearest training map).
@@ -61,6 +65,7 @@ def check_models(
     {'p (Holm) of P, k = 0.12/Mpc': 0.21, …}
     """
     field = comparison.setting.field
+    galaxies = GalaxyShapes(comparison.setting).stamps and len(rows) >= FEWEST_GALAXIES
     judged = {name: model for name, model in models.items() if not model.baseline}
     found: dict[str, dict[str, Any]] = {name: {} for name in judged}
     train_rows = np.empty(0, dtype=np.int64) if training is None else training_rows(training)
@@ -72,6 +77,8 @@ def check_models(
                 p = uniformity(result.by_simulation["rank_histograms"], seed=seed)
                 quantities = Calibration(comparison.setting).quantities
                 checks["ranks"] = {f"p (Holm) of {q}": float(x) for q, x in zip(quantities, p, strict=True)}
+            if galaxies and truth.parameter_names:
+                checks["relations"] = relations(judged[name], truth, rows, field)
         advance()
         if training is not None and len(train_rows):
             for name, values in _recovery(judged, truth, rows, training, train_rows, field, seed).items():
@@ -85,6 +92,56 @@ def check_models(
                 found[name]["memorisation"] = values
             advance()
     return plain(found)
+
+
+def relations(model: Model, truth: MapSet, rows: np.ndarray, field: str) -> dict[str, dict[str, float]]:
+    """How shapes of galaxies depend on their parameters: slopes of linear regressions on all parameters together.
+
+    Parameters
+    ----------
+    model : Model
+    truth : MapSet
+        Of stamps.
+    rows : array of int
+    field : str
+
+    Returns
+    -------
+    dict of str to dict
+        For each shape and parameter the slope among "true" and "generated" galaxies and the "error" of their
+        difference, in standard deviations of true shapes for one of the parameter. Shapes that cannot be measured are
+        left out.
+
+    Examples
+    --------
+    >>> relations(model, truth, rows, "image")["concentration against zphot"]  # doctest: +SKIP
+    {'true': -0.11, 'generated': -0.09, 'error': 0.03}
+    """
+    theta = truth.parameters[truth.simulation[rows]]
+    varied = np.ptp(theta, axis=0) > 0
+    names = [name for name, varies in zip(truth.parameter_names, varied, strict=True) if varies]
+    design = (theta[:, varied] - theta[:, varied].mean(axis=0)) / theta[:, varied].std(axis=0)
+    true = truth.read(field, rows)
+    painted = check_maps(model.maps(rows), true.shape, "the model", rows)[:, :1]
+    measured = [shapes(true[:, None]), shapes(painted)]
+    found = {}
+    for shape in SHAPES:
+        values = [np.ravel(kind[shape]) for kind in measured]
+        known = np.isfinite(values).all(axis=0)
+        if known.sum() < FEWEST_GALAXIES or not values[0][known].std():
+            continue
+        x = np.column_stack([np.ones(known.sum()), design[known]])
+        unit, inverse = values[0][known].std(), np.linalg.pinv(x.T @ x)
+        slopes, errors = [], []
+        for kind in values:
+            y = kind[known] / unit
+            fit = inverse @ x.T @ y
+            slopes.append(fit)
+            errors.append(np.sqrt(np.mean((y - x @ fit) ** 2) * np.diag(inverse)))
+        for i, name in enumerate(names, start=1):
+            pair = {kind: float(fit[i]) for kind, fit in zip(("true", "generated"), slopes, strict=True)}
+            found[f"{shape} against {name}"] = {**pair, "error": float(np.hypot(errors[0][i], errors[1][i]))}
+    return found
 
 
 def figure(comparison: Comparison, path: Path) -> str | None:

@@ -8,9 +8,10 @@ from scipy.integrate import cumulative_trapezoid
 from scipy.special import gammaincinv
 
 from higan.errors import MissingDependencyError
-from higan.mapset import Field, Geometry, MapSet
+from higan.mapset import Field, Geometry, MapSet, Parameter
 from higan.morphology import adaptive_moments, gini, m20, morphology, recentred, shapes
 from higan.validation import comparison
+from higan.validation.checks import relations
 from higan.validation.galaxy_shapes import EDGES, GalaxyShapes
 from higan.validation.models import Model
 from higan.validation.statistic import Setting
@@ -284,3 +285,33 @@ def test_beside_statmorph():
         ours = morphology(stamp[None])
         for name, tolerance in {"concentration": 0.03, "asymmetry": 0.01, "gini": 0.01, "m20": 0.08}.items():
             assert ours[name][0] == pytest.approx(getattr(theirs, name), abs=tolerance), name
+
+
+def test_relations_to_parameters():
+    """Slopes on all parameters together: of steepness, which one decides, and not of one that decides nothing."""
+    rng, n = np.random.default_rng(3), 120
+    steep, idle = rng.uniform(0.6, 3.0, n), rng.uniform(0.0, 1.0, n)
+
+    def stamps(index):
+        r = np.hypot(*(np.indices((32, 32)) - 15.5))
+        return np.exp(-((r / 4) ** (1 / index[:, None, None]))).astype("float32")
+
+    truth = MapSet(
+        fields={"image": Field(stamps(steep), "ct / s", "light")},
+        parameters=np.stack([steep, idle, np.ones(n)], axis=1),
+        parameter_info=[Parameter(name, "", 0.0, 4.0) for name in ("steep", "idle", "fixed")],
+        simulation=np.arange(n),
+        geometry=Geometry(kind="image", ndim=2, periodic=False, cell_size=0.03, cell_size_units="arcsec"),
+        simulator="law",
+        simulator_version="1",
+    )
+    rows = np.arange(n)
+    alike = relations(Model(lambda rows: stamps(steep[rows])), truth, rows, "image")
+    idling = relations(Model(lambda rows: stamps(1 + idle[rows])), truth, rows, "image")
+    found = alike["concentration against steep"]
+    assert found["true"] == pytest.approx(found["generated"]) and abs(found["true"]) > 0.9
+    assert not any(name.endswith("fixed") for name in alike)
+    against = {name: idling[f"concentration against {name}"] for name in ("steep", "idle")}
+    assert abs(against["steep"]["generated"]) < 3 * against["steep"]["error"] < 0.5
+    assert abs(against["idle"]["generated"]) > 5 * against["idle"]["error"]
+    assert abs(against["idle"]["true"]) < 3 * against["idle"]["error"]
