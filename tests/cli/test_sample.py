@@ -352,7 +352,7 @@ BAD_SETS = {
     "NaN": (_nan_in_map_30, "NaN or infinite values in map 30"),
     "out of bounds": (
         lambda path: tiny.maps(parameters=np.tile([[3.5, 15.0]], (8, 1))).save(path),
-        "parameter BIAS = 3.5 is outside the range [1, 3]",
+        "parameter BIAS of map 0 (counted from 0) = 3.5 is outside the range [1, 3]",
     ),
     "misnamed": (
         lambda path: tiny.maps(parameter_info=[Parameter("BAIS", "", 1, 3), tiny.PARAMETERS[1]]).save(path),
@@ -410,7 +410,11 @@ def test_bad_map_sets(name, checkpoint, tmp_path, capsys):
     [
         (np.zeros((2, 16, 16), "f4"), [], "--parameters gives nothing; tiny takes exactly BIAS, T_MEAN"),
         (np.zeros((2, 16, 16), "f4"), ["--parameters", "BIAS=2,T_MAEN=3"], "gives BIAS, T_MAEN; tiny takes exactly"),
-        (np.zeros((2, 16, 16), "f4"), ["--parameters", "BIAS=9,T_MEAN=15"], "BIAS = 9 is outside the range [1, 3]"),
+        (
+            np.zeros((2, 16, 16), "f4"),
+            ["--parameters", "BIAS=9,T_MEAN=15"],
+            "BIAS of map 0 (counted from 0) = 9 is outside",
+        ),
         (np.zeros((2, 16, 16), "f4"), ["--parameters", "BIAS=two"], "cannot read 'BIAS=two'"),
         (
             np.zeros((2, 16, 16), "f4"),
