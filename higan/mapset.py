@@ -476,8 +476,9 @@ class MapSet:
             )
         for name, values in self.extra.items():
             expected = n if name in PER_MAP else self.n_sim
-            if len(values) != expected:
-                raise MapSetError(f"{self.name}: {name!r} has {len(values)} entries where {expected} are needed.")
+            if values.shape != (expected,):
+                found = f"{len(values)} entries" if values.ndim == 1 else f"shape {values.shape}"
+                raise MapSetError(f"{self.name}: {name!r} has {found} where {expected} are needed.")
             if name != "split" and values.dtype.kind not in "iuf":
                 raise MapSetError(
                     f"{self.name}: {name!r} holds {values.dtype}, but it is of numbers. Mend or remove it."

@@ -177,6 +177,7 @@ def test_values_that_are_not_finite_name_the_map(tmp_path, bad):
         ({"extra": {"seeds": list("abcd")}}, "'seeds' holds <U1, but it is of numbers"),
         ({"geometry": Geometry(box_size=16.0, cosmology=1)}, "the cosmology is 1, but it names parameters"),
         ({"extra": {"axis": [1, 2]}}, "'axis' has 2 entries where 12"),
+        ({"extra": {"seeds": np.zeros((4, 0))}}, "'seeds' has shape .4, 0. where 4 are needed"),
     ],
 )
 def test_sets_that_make_no_sense(changes, message):
