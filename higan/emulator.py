@@ -444,16 +444,16 @@ class Emulator:
                     f"parameter {p.name} should be a number or {n} of them (one a map), received {_brief(given)}."
                 ) from error
             bad = ~np.isfinite(values)
-            where = f" of map {int(np.argmax(bad))} (counted from 0)" if np.ndim(given) else ""
             if bad.any():
                 raise ParameterError(
-                    f"parameter {p.name}{where} is {values[bad][0]}, not a finite number. Mend that, or leave it out."
+                    f"parameter {p.name}{_of_map(given, bad)} is {values[bad][0]}, not a finite number. Mend that, "
+                    "or leave it out."
                 )
             bad = outside(values, p)
             if bad.any() and not allow_extrapolation:
-                where = f" of map {int(np.argmax(bad))} (counted from 0)" if np.ndim(given) else ""
                 raise ParameterError(
-                    f"{self._leaves_range(p, values[bad], where)}. Stay inside, or allow extrapolation explicitly."
+                    f"{self._leaves_range(p, values[bad], _of_map(given, bad))}. Stay inside, or allow extrapolation "
+                    "explicitly."
                 )
             columns.append(values)
         return np.stack(columns, axis=1) if columns else np.empty((n, 0))
@@ -667,6 +667,11 @@ def _named(parameters: Mapping[str, Any] | None) -> Mapping[str, Any]:
             "astropy or pandas table it is dict(table)."
         )
     return parameters or {}
+
+
+def _of_map(given: Any, bad: np.ndarray) -> str:
+    """Words for the first bad one of values that were given map by map."""
+    return f" of map {int(np.argmax(bad))} (counted from 0)" if np.ndim(given) else ""
 
 
 def _brief(value: Any) -> str:

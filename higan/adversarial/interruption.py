@@ -6,7 +6,7 @@ import fcntl
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,14 +29,8 @@ def sigterm() -> Iterator[threading.Event]:
     True
     """
     stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    with _on_sigterm(lambda *_: stop.set()):
         yield stop
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    try:
-        yield stop
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -56,10 +50,16 @@ def stoppable() -> Iterator[None]:
     def stop(*_: object) -> None:
         raise StoppedError("stopped by SIGTERM before its first step or after its last: start it again.")
 
+    with _on_sigterm(stop):
+        yield
+
+
+@contextmanager
+def _on_sigterm(handler: Callable[..., object]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = signal.signal(signal.SIGTERM, handler)
     try:
         yield
     finally:

@@ -262,8 +262,8 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
         return Card(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        what = ": ".join([".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ").rstrip(".")])
-        what = what.removeprefix(": ")
+        place = f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+        what = place + first["msg"].removeprefix("Value error, ").rstrip(".")
         raise RecipeError(
             f"no card can be written for {maps.name} and this recipe: {what}. Mend one of them."
         ) from error

@@ -319,8 +319,8 @@ def _default_sides(extent: Sequence[int], s: int, margin: int, periodic: bool) -
         sides = [-(-n // (k * s)) * s for n, k in zip(extent, tiles, strict=True)]
         if painted_at_once(sides) <= MOST_AT_ONCE:
             break
-    saved = painted_at_once(whole) > min(MOST_AT_ONCE, 2 * painted_at_once(sides) - 1)
-    return sides if saved else whole
+    halved, fits = 2 * painted_at_once(sides) <= painted_at_once(whole), painted_at_once(whole) <= MOST_AT_ONCE
+    return sides if halved or not fits else whole
 
 
 def _margins(sides: Sequence[int], extent: Sequence[int], margin: int, periodic: bool) -> list[int]:

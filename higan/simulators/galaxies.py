@@ -165,10 +165,11 @@ class _Catalogue:
             table = _table(fits) if fits.exists() else None
             if self.real:
                 self._images = galsim.RealGalaxyCatalog(str(path))
-                for band in sorted({name.strip() for name in self._images.band} - set(ZERO_POINTS)):
+                unknown = sorted({name.strip() for name in self._images.band} - set(ZERO_POINTS))
+                if unknown:
                     raise MapSetError(
-                        f"{path} has images in the band {band!r}, whose zero point is not known here: give one of "
-                        f"{', '.join(ZERO_POINTS)}, or the parametric fits alone."
+                        f"{path} has images in the band {unknown[0]!r}, whose zero point is not known here: give one "
+                        f"of {', '.join(ZERO_POINTS)}, or the parametric fits alone."
                     )
                 idents = list(self._images.ident)
             else:

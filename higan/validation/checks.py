@@ -15,13 +15,12 @@ from higan.scaling import Scaling, fit
 from higan.split import training_rows
 from higan.validation.calibration import Calibration, uniformity
 from higan.validation.comparison import check_maps
-from higan.validation.galaxy_shapes import GalaxyShapes
+from higan.validation.galaxy_shapes import EDGES, GalaxyShapes
 from higan.validation.models import Model
 from higan.validation.neighbours import SYMMETRIES, memorisation
 from higan.validation.recovery import FEWEST, recovery
 from higan.validation.results import Comparison, plain
 
-SHAPES = ("sigma", "ellipticity", "concentration", "asymmetry", "gini", "m20")
 FEWEST_GALAXIES = 30
 TRAINING_CELLS = 1 << 28  # 1 GB of training maps to look for copies in
 
@@ -125,7 +124,7 @@ def relations(model: Model, truth: MapSet, rows: np.ndarray, field: str) -> dict
     painted = check_maps(model.maps(rows), true.shape, "the model", rows)[:, :1]
     measured = [shapes(true[:, None]), shapes(painted)]
     found = {}
-    for shape in SHAPES:
+    for shape in (name for name in EDGES if name != "flux_radius"):
         values = [np.ravel(kind[shape]) for kind in measured]
         known = np.isfinite(values).all(axis=0)
         if known.sum() < FEWEST_GALAXIES or not values[0][known].std():
