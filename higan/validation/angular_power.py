@@ -3,7 +3,7 @@
 A map is taken less the mean of its pixels that are not masked; masked ones are then zero. Bands are of equal width from
 l = 2 to 2 nside, up to which anafast is accurate, its C_l weighted by 2 l + 1. A mask couples multipoles; where there
 is one, the powers of bands are those whose coupled sum is what was measured (Hivon et al. 2002, ApJ 567, 2), as
-NaMaster has them.
+NaMaster has them; a sky of many small regions is given wider bands, as it cannot tell narrow ones apart.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from higan.validation.results import Comparison
 
 BANDS = 32
+AMPLIFIED = 3.0  # at most: the errors of bands where a mask is undone, by those of as much sky in one piece
 LARGE_SCALES = 0.125  # of the largest multipole: up to where correlations are averaged
 
 
@@ -67,16 +68,16 @@ def _pseudo_power(sky: np.ndarray, other: np.ndarray | None, lmax: int) -> tuple
     return np.asarray(healpy.anafast(cleaned[0], cleaned[-1] if len(maps) > 1 else None, lmax=lmax)), seen
 
 
-def bands(lmax: int) -> np.ndarray:
-    """Weights (bands, lmax + 1) that average C_l over bands of equal width from l = 2 on.
+def bands(lmax: int, count: int = BANDS) -> np.ndarray:
+    """Weights (bands, lmax + 1) that average C_l over at most `count` bands of equal width from l = 2 on.
 
     Examples
     --------
-    >>> bands(5).shape, bool(np.allclose(bands(5).sum(axis=1), 1))
-    ((4, 6), True)
+    >>> bands(5).shape, bands(5, 2).shape, bool(np.allclose(bands(5).sum(axis=1), 1))
+    ((4, 6), (2, 6), True)
     """
     multipoles = np.arange(lmax + 1)
-    width = max(1, -(-(lmax - 1) // BANDS))
+    width = max(1, -(-(lmax - 1) // count))
     index = np.where(multipoles < 2, -1, (multipoles - 2) // width)
     return _averages(index == np.arange(index.max() + 1)[:, None])
 
@@ -88,40 +89,60 @@ def _averages(member: np.ndarray) -> np.ndarray:
 
 
 class Decoupling:
-    """The powers of bands that a mask let through: MASTER, with hard bands of constant C_l.
+    """The powers of bands that a mask let through: MASTER, with (l + ½)² C_l constant within each band.
+
+    Undoing the mask amplifies errors, the more the narrower bands are beside the multipoles that it mixes. Where bands
+    of :data:`BANDS` would have theirs more than :data:`AMPLIFIED` times as large, there are half as many, and so on.
 
     Parameters
     ----------
     seen : array of bool, shape (12 nside²,)
         Pixels that are not masked, in RING order.
-    weights : array, shape (bands, lmax + 1)
-        As of :func:`bands`. Multipoles below and above them are in bands of their own, which are thrown away.
+    lmax : int
+        Up to which bands go. Multipoles below and above are in bands of their own, which are thrown away.
+
+    Attributes
+    ----------
+    bands : array, shape (bands, lmax + 1)
+        Their weights, as of :func:`bands`.
 
     References
     ----------
     Hivon et al. 2002, ApJ 567, 2, astro-ph/0105302: the coupling kernel is eq. A31, here as an integral over the
-    mask's correlation function instead of a sum over 3j symbols; the powers of bands are eqs. 19 to 24. Alonso,
-    Sanchez & Slosar 2019, 1809.09603 (NaMaster), eq. 17 and 20.
+    mask's correlation function instead of a sum over 3j symbols; the powers of bands are eqs. 19 to 24, flattened by
+    l (l + 1) there. Alonso, Sanchez & Slosar 2019, 1809.09603 (NaMaster), eq. 17 and 20.
 
     Examples
     --------
     >>> sky = np.random.default_rng(1).normal(size=12 * 8**2)
-    >>> decoupling = Decoupling(np.ones(12 * 8**2, bool), bands(16))  # nothing is masked
+    >>> decoupling = Decoupling(np.ones(12 * 8**2, bool), 16)  # nothing is masked
     >>> bool(np.allclose(decoupling(sky), bands(16) @ angular_power(sky, lmax=23)[:17], rtol=1e-3))
     True
     """
 
-    def __init__(self, seen: np.ndarray, weights: np.ndarray):
+    def __init__(self, seen: np.ndarray, lmax: int):
         import healpy
 
         self.lmax = 3 * healpy.npix2nside(len(seen)) - 1
-        mask = healpy.anafast(seen.astype(np.float64), lmax=self.lmax)
-        known = np.where(weights.any(axis=0), weights.argmax(axis=0), -1)
-        above = np.arange(self.lmax + 1 - len(known)) // np.count_nonzero(weights[0])
-        index = np.concatenate([known, len(weights) + above])
+        coupled = coupling(healpy.anafast(seen.astype(np.float64), lmax=self.lmax), self.lmax)
+        count = BANDS
+        while True:
+            self.bands = bands(lmax, count)
+            self._average, self._inverse = self._undo(coupled)
+            if np.linalg.norm(self._inverse, 2) * seen.mean() <= AMPLIFIED or len(self.bands) == 1:
+                break
+            count = len(self.bands) // 2
+
+    def _undo(self, coupled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Averages over all bands, and the matrix from those of measured power to the powers of bands."""
+        width = np.count_nonzero(self.bands[0])
+        known = np.where(self.bands.any(axis=0), self.bands.argmax(axis=0), -1)
+        index = np.concatenate([known, len(self.bands) + np.arange(self.lmax + 1 - len(known)) // width])
         member = index == np.arange(-1, index.max() + 1)[:, None]
-        self._average = _averages(member)
-        self._inverse = np.linalg.inv(self._average @ coupling(mask, self.lmax) @ member.T)[1 : len(weights) + 1]
+        average = _averages(member)
+        shape = member / (np.arange(self.lmax + 1) + 0.5) ** 2
+        shape /= (average * shape).sum(axis=1, keepdims=True)
+        return average, np.linalg.inv(average @ coupled @ shape.T)[1 : len(self.bands) + 1]
 
     def __call__(self, sky: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
         """Powers of the bands, or cross powers of two maps; masked pixels are those that the mask leaves out."""
@@ -189,11 +210,10 @@ class AngularPower(Statistic):
         super().__init__(setting)
         if setting.kind == "healpix":
             self.lmax = 2 * round((setting.shape[0] / 12) ** 0.5)
-            self.bands = bands(self.lmax)
+            masked = setting.seen is not None and not setting.seen.all()
+            self.decoupling = Decoupling(setting.seen, self.lmax) if masked else None
+            self.bands = self.decoupling.bands if self.decoupling else bands(self.lmax)
             self.l = self.bands @ np.arange(self.lmax + 1)
-            self.decoupling = None
-            if setting.seen is not None and not setting.seen.all():
-                self.decoupling = Decoupling(setting.seen, self.bands)
 
     def measure_truth(self, truth: np.ndarray) -> dict[str, np.ndarray]:
         """Spectra a true map."""
@@ -214,7 +234,9 @@ class AngularPower(Statistic):
     def evaluate(self, sums: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """See the class."""
         C_truth, C, C_cross = (sums[name].sum(axis=0) for name in ("C_truth", "C", "C_cross"))
-        R, r = ratio(C, C_truth), ratio(C_cross, np.sqrt(C * C_truth))
+        # Undoing a mask may leave a band without power, whose ratio says nothing.
+        C_known = np.where(C_truth > 0, C_truth, np.nan)
+        R, r = ratio(C, C_known), ratio(C_cross, np.sqrt(np.maximum(C, 0.0) * C_known))
         off = np.abs(R - 1)
         worst = int(np.nanargmax(off)) if np.isfinite(off).any() else None
         maps = sums["maps"].sum()

@@ -12,7 +12,7 @@ from higan.errors import MapSetError
 from higan.mapset import UNSEEN, Field, Geometry, MapSet
 from higan.sources.healpix import healpix
 from higan.validation import compare
-from higan.validation.angular_power import Decoupling, angular_power, bands, coupling
+from higan.validation.angular_power import AngularPower, Decoupling, angular_power, bands, coupling
 from higan.validation.models import from_emulator
 from tests import tiny
 
@@ -99,7 +99,8 @@ def test_coupling_is_undone():
     """The powers of bands of a steep spectrum, unbiased where dividing by f_sky is 10 % off."""
     C, weights = (np.arange(3 * NSIDE) + 10.0) ** -4, bands(2 * NSIDE)
     seen, skies = masked_skies(C, 60)
-    decoupling = Decoupling(seen, weights)
+    decoupling = Decoupling(seen, 2 * NSIDE)
+    np.testing.assert_array_equal(decoupling.bands, weights)
     found = [decoupling(each) for each in skies]
     ratio, divided = (
         np.array(P) / (weights @ C[: 2 * NSIDE + 1]) for P in (found, [weights @ angular_power(each) for each in skies])
@@ -114,20 +115,47 @@ def test_coupling_is_undone():
 
 def test_coupling_is_undone_as_by_namaster():
     nmt = pytest.importorskip("pymaster", reason="NaMaster, which is built from sources, is not installed")
-    C, weights = (np.arange(3 * NSIDE) + 10.0) ** -3, bands(2 * NSIDE)
+    C, ell = (np.arange(3 * NSIDE) + 10.0) ** -3, np.arange(3 * NSIDE)
     seen, (each,) = masked_skies(C, 1)
-    decoupling = Decoupling(seen, weights)
-    found = decoupling(each)
+    decoupling = Decoupling(seen, 2 * NSIDE)
+    found, weights = decoupling(each), decoupling.bands
     index = np.where(weights.any(axis=0), weights.argmax(axis=0), -1)
     above = len(weights) + np.arange(3 * NSIDE - len(index)) // 2
     index = np.concatenate([index, above])
-    binned = nmt.NmtBin(
-        bpws=index + 1, ells=np.arange(3 * NSIDE), weights=2 * np.arange(3 * NSIDE) + 1.0, lmax=3 * NSIDE - 1
-    )
+    modes, flat = 2 * ell + 1.0, (ell + 0.5) ** 2
+    # What is constant in a band is flat C_l; what is averaged is C_l, all modes alike.
+    binned = nmt.NmtBin(bpws=index + 1, ells=ell, weights=modes / flat, lmax=3 * NSIDE - 1, f_ell=flat)
     clean = np.where(seen, each - each[seen].mean(), 0.0)
     field = nmt.NmtField(seen.astype(float), [clean], n_iter=3, n_iter_mask=3, lmax=3 * NSIDE - 1)
-    expected = nmt.compute_full_master(field, field, binned)[0][1 : len(weights) + 1]
+    flattened = nmt.compute_full_master(field, field, binned)[0][1 : len(weights) + 1]
+    expected = flattened * (weights @ (1 / flat[: weights.shape[1]]))
     np.testing.assert_allclose(found, expected, rtol=2e-3)
+
+
+def test_many_small_regions_have_wider_bands():
+    """A quarter of each face of the sky, whose narrow bands are next to undetermined."""
+    x, y, face = hp.pix2xyf(NSIDE, np.arange(NPIX))
+    seen = (2 * (x >= NSIDE // 2) + (y >= NSIDE // 2) + face) % 4 == 0
+    C = (np.arange(3 * NSIDE) + 10.0) ** -2
+    decoupling = Decoupling(seen, 2 * NSIDE)
+    assert 4 <= len(decoupling.bands) <= len(bands(2 * NSIDE)) // 2
+    found = np.array([decoupling(np.where(seen, sky(C, seed), UNSEEN)) for seed in range(40)])
+    expected = decoupling.bands @ C[: 2 * NSIDE + 1]
+    assert found.min() > 0
+    pulls = (found.mean(axis=0) / expected - 1) / (found.std(axis=0) / expected / 40**0.5)
+    assert np.abs(pulls).max() < 4
+    # Not far from what so much sky in one piece would tell.
+    modes = np.array([(2 * np.flatnonzero(band) + 1).sum() for band in decoupling.bands]) * seen.mean()
+    assert (found.std(axis=0) / expected).max() < 3 * (2 / modes).max() ** 0.5
+
+
+def test_a_band_without_power_has_no_ratio():
+    power = np.ones((2, 8))
+    power[:, 3] = -1e-3
+    statistic = object.__new__(AngularPower)
+    statistic.l, statistic.lmax = np.arange(8.0), 7
+    found = statistic.evaluate({"C_truth": power, "C": 1.1 * power, "C_cross": power, "maps": np.ones(2)})
+    assert np.isnan(found["R_l"][3]) and abs(found["mean_abs_R_l_minus_1"] - 0.1) < 1e-12
 
 
 def test_bands():
