@@ -205,13 +205,14 @@ class AngularPower(Statistic):
         "R_l": "sum of C_l over sum of C_l_truth",
         "r_l": "cross-correlation coefficient of one realisation with the truth",
     }
+    bins = {"C_l": "truth"}
 
     def __init__(self, setting: Setting):
         super().__init__(setting)
         if setting.kind == "healpix":
             self.lmax = 2 * round((setting.shape[0] / 12) ** 0.5)
-            masked = setting.seen is not None and not setting.seen.all()
-            self.decoupling = Decoupling(setting.seen, self.lmax) if masked else None
+            seen = setting.seen
+            self.decoupling = None if seen is None or seen.all() else Decoupling(seen, self.lmax)
             self.bands = self.decoupling.bands if self.decoupling else bands(self.lmax)
             self.l = self.bands @ np.arange(self.lmax + 1)
 

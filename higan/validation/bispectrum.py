@@ -219,6 +219,7 @@ class Bispectrum(Summary):
     suffix = ""
     numbers = _numbers("", suffix)
     curves = _curves("", suffix)
+    bins = {"B": "truth", "B_angle": "truth"}
 
     def __init__(self, setting: Setting):
         super().__init__(setting)
@@ -306,6 +307,7 @@ class LogBispectrum(Bispectrum):
     suffix = "_log"
     numbers = _numbers(" of the logarithm", suffix)
     curves = _curves(" of the logarithm", suffix)
+    bins = {"B_log": "truth", "B_angle_log": "truth"}
 
     def summarise(self, maps: np.ndarray) -> np.ndarray:
         """B of all triangles, (n, n_triangles)."""

@@ -102,6 +102,7 @@ class ColumnDensity(Summary):
         "column_density_truth": "true cells per column density (cm^2) and comoving path",
         "column_density": "generated cells per column density (cm^2) and comoving path",
     }
+    bins = {"column_density": "truth"}
 
     def __init__(self, setting: Setting):
         super().__init__(setting)

@@ -127,6 +127,7 @@ class Extrema(Summary):
         "minima_truth": "mean number of minima of a true map in each bin",
         "minima": "mean number of minima of a generated map in each bin",
     }
+    bins = {"peaks": "largest", "minima": "largest"}
 
     def __init__(self, setting: Setting):
         super().__init__(setting)

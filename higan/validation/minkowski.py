@@ -124,6 +124,7 @@ class Minkowski(Summary):
         "V_truth": "Minkowski functionals of the true maps, a row each",
         "V": "Minkowski functionals of the generated maps, a row each",
     }
+    bins = {"V": "largest"}
 
     def summarise(self, maps: np.ndarray) -> np.ndarray:
         """Functionals at all levels, (n, ndim + 1, n_levels)."""

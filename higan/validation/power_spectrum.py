@@ -341,6 +341,7 @@ class PowerSpectrum(Statistic):
         "T": "transfer function, sqrt(R)",
         "r": "cross-correlation coefficient of one realisation with the truth",
     }
+    bins = {"P": "truth"}
     scatter = {
         "R_s": "R of a simulation alone, a row a simulation",
         "r_s": "r of a simulation alone, a row a simulation",
@@ -425,6 +426,7 @@ class LogPowerSpectrum(Summary):
         "P_log": "mean power spectrum of the logarithm of the generated maps",
         "R_log": "sum of P_log over sum of P_log_truth",
     }
+    bins = {"P_log": "truth"}
 
     def __init__(self, setting: Setting):
         super().__init__(setting)
@@ -485,6 +487,7 @@ class CornerPower(Summary):
         "P_corners_truth": "mean power there of the true maps",
         "P_corners": "mean power there of the generated maps",
     }
+    bins = {"P_corners": "truth"}
 
     def __init__(self, setting: Setting):
         super().__init__(setting)

@@ -161,6 +161,7 @@ def _page(
         *(f"<p>{escape(sentence)}</p>" for sentence in in_words(comparison)),
         "<h2>Numbers</h2>",
         _table(comparison),
+        _bins(comparison),
         *(
             _facts(f"{name}: {check}", _flat(values))
             for name, found in comparison.checks.items()
@@ -257,6 +258,17 @@ def _table(comparison: Comparison) -> str:
             "</tbody></table></div>",
         ]
     )
+
+
+def _bins(comparison: Comparison) -> str:
+    """How many bins of every curve agree, for models that are no baselines."""
+    rows = {
+        f"{name}, {curve}": f"{found['within']} of {found['bins']} bins, {found['known']} of which are known to 5 %"
+        for name, result in comparison.models.items()
+        if not result.model.baseline
+        for curve, found in comparison.agreement(name).items()
+    }
+    return _facts("Bins that are within 5 %, or two standard errors, of the truth", rows) if rows else ""
 
 
 def _figure(path: Path, caption: str) -> str:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from higan.validation.models import Model
-from higan.validation.statistic import Number, Setting, statistics
+from higan.validation.statistic import Number, Setting, ratio, statistics
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 FORMAT, FORMAT_VERSION = "higan-metrics", 1
+TOLERANCE = 0.05  # of a bin's true value, or of the largest of its curve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +99,28 @@ class Comparison:
         """A headline number of a model and its bootstrap error; NaN where not defined."""
         return self.models[model].numbers[key]
 
+    def agreement(self, model: str) -> dict[str, dict[str, int]]:
+        """How many bins of each curve of a model agree with the truth.
+
+        By curve: "bins", how many of them have a true value and an error; "within", of these, how many are off by at
+        most 5 % or two standard errors, whichever is more; "known", how many standard errors are at most 5 %. Errors
+        are those of the difference, percentages as `bins` of the statistic says (:class:`Statistic`).
+        """
+        result, found = self.models[model], {}
+        for cls in statistics(self.setting.kind):
+            for name, over in cls.bins.items():
+                truth, error = result.curves[f"{name}_truth"], result.difference_errors[name]
+                size = np.abs(truth)
+                if over == "largest":
+                    size = np.broadcast_to(size.max(axis=-1, keepdims=True, initial=0.0), size.shape)
+                off, error = ratio(np.abs(result.curves[name] - truth), size), ratio(error, size)
+                judged = np.isfinite(off) & np.isfinite(error)
+                if judged.any():
+                    within = off[judged] <= np.maximum(TOLERANCE, 2 * error[judged])
+                    known = error[judged] <= TOLERANCE
+                    found[name] = {"bins": int(judged.sum()), "within": int(within.sum()), "known": int(known.sum())}
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """The content of metrics.json: only str, bool, int, float, null, and lists and mappings of these.
 
@@ -126,7 +149,7 @@ class Comparison:
         models             for every model: baseline, realisations, facts; numbers, each with value and error (one
                            standard deviation by bootstrap over simulations) and, where one is null, why; curves,
                            curve_errors, difference_errors (of a curve less the truth's: lists); by_simulation (lists, a
-                           row a simulation)
+                           row a simulation); agreement (of bins, see :meth:`agreement`)
         ================== ============================================================================================
 
         A number that is not defined is null, never NaN. Fractions are fractions: 0.02, where tables show 2 %.
@@ -175,6 +198,7 @@ class Comparison:
                     "curve_errors": plain(result.curve_errors),
                     "difference_errors": plain(result.difference_errors),
                     "by_simulation": plain(result.by_simulation),
+                    "agreement": self.agreement(name),
                 }
                 for name, result in self.models.items()
             },

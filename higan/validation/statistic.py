@@ -114,6 +114,9 @@ class Statistic:
         The arrays that `evaluate` gives, and what they are.
     scatter : mapping of str to str
         The values a simulation that `by_simulation` gives, and what they are.
+    bins : mapping of str to str
+        Curves, beside those of the truth, that are judged bin by bin, and what a difference is measured by: "truth",
+        that of the same bin, or "largest", the largest of the curve.
     sphere : str
         Whether it is taken of maps of the sky: "no"; "pixels", of the pixels that are not masked, in any order; "only",
         of whole maps in RING order, masked pixels UNSEEN, and of these alone.
@@ -125,6 +128,7 @@ class Statistic:
     numbers: ClassVar[Mapping[str, Number]] = {}
     curves: ClassVar[Mapping[str, str]] = {}
     scatter: ClassVar[Mapping[str, str]] = {}
+    bins: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, setting: Setting):
         self.setting = setting

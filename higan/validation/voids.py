@@ -155,6 +155,7 @@ class Voids(Summary):
         "void_size_function_truth": "true voids per volume and interval of ln R",
         "void_size_function": "generated voids per volume and interval of ln R",
     }
+    bins = {"void_size_function": "largest"}
 
     def __init__(self, setting: Setting):
         super().__init__(setting)

@@ -106,7 +106,7 @@ def test_metrics_are_json_with_documented_keys(comparison):
     for model in metrics["models"].values():
         assert set(model) == {
             "baseline", "realisations", "facts", "numbers", "curves", "curve_errors", "difference_errors",
-            "by_simulation",
+            "by_simulation", "agreement",
         }  # fmt: skip
         assert set(model["numbers"]) == declared
         assert set(model["curves"]) == curves
@@ -118,6 +118,32 @@ def test_metrics_are_json_with_documented_keys(comparison):
     assert metrics["models"]["itself"]["numbers"]["r_mean_large_scales"] == {
         "value": None, "error": None, "why": "it takes two or more realisations of each map"
     }  # fmt: skip
+
+
+def test_bins_that_agree():
+    """Of a model with 4 % too much in all cells of half of its simulations, and of one with 40 %."""
+    truth = map_set()
+    brighter = np.isin(truth.simulation, np.unique(truth.simulation)[::2])
+
+    def model(by):
+        return lambda rows: truth.read(FIELD, rows) * np.where(brighter[rows], 1 + by, 1.0)[:, None, None]
+
+    result = compare(truth, {"little": model(0.02), "much": model(0.4)}, FIELD, resamples=50)
+    little, much = (result.agreement(name)["P"] for name in ("little", "much"))
+    assert little["bins"] == much["bins"] == len(result.models["much"].curves["k"])
+    assert little["within"] == little["known"] == little["bins"]  # P is 2 % too high, ± 0.6 %
+    assert much["within"] < much["bins"] / 4 and much["known"] < much["bins"]  # 48 %, ± 14 %
+    # Those of the largest are those of its curve, level by level.
+    curves, errors = result.models["much"].curves, result.models["much"].difference_errors
+    size = np.abs(curves["V_truth"]).max(axis=-1, keepdims=True)
+    off, error = np.abs(curves["V"] - curves["V_truth"]) / size, errors["V"] / size
+    known = np.isfinite(error)
+    assert result.agreement("much")["V"] == {
+        "bins": known.sum(),
+        "within": (off <= np.maximum(0.05, 2 * error))[known].sum(),
+        "known": (error[known] <= 0.05).sum(),
+    }
+    assert set(result.agreement("much")) <= {name for cls in statistics() for name in cls.bins}
 
 
 def test_one_simulation_has_numbers_but_no_errors():
