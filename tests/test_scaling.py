@@ -42,6 +42,17 @@ def test_float32_is_enough(name):
     np.testing.assert_allclose(back, x, rtol=5e-6, atol=2e-6)
 
 
+@pytest.mark.parametrize("name", ["log", "yeo-johnson"])
+def test_float32_is_enough_for_nine_decades(name):
+    """HI after reionisation in M_sun/Mpc³, scaled as it is fitted."""
+    x = np.geomspace(4e3, 4e12, 500).astype("float32")
+    options = {"log": {}, "yeo-johnson": {"softening": 1e5, "power": -0.1}}[name]
+    fitted = scaling.fit(name, [x], lower=0.0, **options)
+    y = fitted.forward(x)
+    assert y.dtype == np.float32 and np.all(np.diff(y) > 0)
+    np.testing.assert_allclose(fitted.inverse(y), x, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 @settings(deadline=None)
 @given(y=st.floats(-50, 50), lower=st.floats(0, 10), width=st.floats(0.1, 100))

@@ -108,9 +108,9 @@ def painter(seed=1, **changes):
 
 
 def woken(model):
-    """A generator whose means in top-hats count, which start without effect."""
+    """A generator whose means in top-hats and gates of noise count, which start without effect."""
     for layer in model.layers:
-        if layer.name in ("local", "head_local"):
+        if layer.name in ("local", "head_local") or layer.name.endswith("_noise_gate"):
             layer.kernel.assign(np.random.default_rng(2).normal(size=layer.kernel.shape) / 8)
     return model
 

@@ -19,6 +19,12 @@ def painters():
         3: tiny.painter(ndim=3, widths=[4, 6]),
         "deep": tiny.painter(widths=[2, 2, 2, 2]),
         "top-hats": tiny.painter(widths=[4, 6], top_hats=[1.0, 6.0]),
+        "boxes": tiny.painter(
+            ndim=3,
+            widths=[4, 6],
+            top_hats=[1.0, 2.8],
+            **dict.fromkeys(["normalised", "isotropic", "interpolated", "tracing", "gated", "cellwise"], True),
+        ),
     }
 
 
@@ -42,6 +48,7 @@ def paint(painter, shape, n=2, seed=5, rows=None, fields=None, **options):
         (2, (50, 70), (16, 33)),
         (3, (20, 16, 24), (10, 16)),
         ("top-hats", (40, 50), (7, 16)),
+        ("boxes", (20, 24, 16), (9, 16)),  # all that the shipped boxes' networks have
     ],
 )
 def test_tiles_are_the_whole(painters, ndim, shape, tiles, periodic):
