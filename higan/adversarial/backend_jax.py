@@ -21,6 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from higan.adversarial.parts import part_of
+from higan.adversarial.workers import of_another
 from higan.errors import StoppedError, TrainingError
 
 AXIS = "replica"
@@ -130,8 +131,11 @@ def to_host(values: Any) -> Any:
 
 def lost(error: Exception) -> bool:
     """Whether `error` says that another process has gone."""
-    memory = "RESOURCE_EXHAUSTED" in str(error)
-    return (isinstance(error, jax.errors.JaxRuntimeError) and not memory) or "Gloo" in str(error)
+    codes = ("UNAVAILABLE", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED")
+    if isinstance(error, jax.errors.JaxRuntimeError) and str(error).startswith(codes):
+        return True
+    # Gloo's errors come under any name.
+    return of_another(error)
 
 
 def leave() -> None:

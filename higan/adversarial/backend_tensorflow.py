@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from higan.adversarial.parts import part_of
+from higan.adversarial.workers import of_another
 from higan.errors import TrainingError
 
 
@@ -125,7 +126,8 @@ def lost(error: Exception) -> bool:
     """Whether `error` says that another process has gone."""
     errors = tf.errors
     gone = (errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError)
-    return isinstance(error, (*gone, errors.InternalError))
+    # An internal error may be of a device, too, which no restart mends.
+    return isinstance(error, gone) or (isinstance(error, errors.InternalError) and of_another(error))
 
 
 def leave() -> None:

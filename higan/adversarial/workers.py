@@ -7,6 +7,7 @@ log, figures, and the lock on the run's folder.
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,25 @@ import numpy as np
 from higan.errors import StoppedError, TrainingError
 
 T = TypeVar("T")
+
+_OF_ANOTHER = re.compile(
+    r"gloo|collective|connect|socket|closed|by peer|heartbeat|coordination|barrier|preempt|remote process|"
+    "unhandled system",
+    re.IGNORECASE,
+)
+
+
+def of_another(error: Exception) -> bool:
+    """Whether the words of an error of any kind are those of a connection to another process, or of what waits for one.
+
+    Examples
+    --------
+    >>> of_another(RuntimeError("Gloo all-reduce failed: Connection closed by peer [127.0.0.1]:4242"))
+    True
+    >>> of_another(RuntimeError("INTERNAL: CUDA error: an illegal memory access was encountered"))
+    False
+    """
+    return _OF_ANOTHER.search(str(error)) is not None
 
 
 class Workers:

@@ -13,6 +13,7 @@ import pytest
 
 from higan.adversarial.batches import Batches
 from higan.adversarial.parts import part_of
+from higan.adversarial.step import load_backend
 from higan.adversarial.workers import Workers
 from higan.cli import main
 from higan.errors import StoppedError, TrainingError
@@ -194,6 +195,31 @@ def test_batches_that_cannot_be_shared(devices, size, group, accumulate, message
     with pytest.raises(TrainingError) as caught:
         workers.check_batch(size, group, accumulate)
     assert message in str(caught.value)
+
+
+def test_which_errors_are_another_s():
+    """What a device does wrong would be done again by a job that is put back in the queue."""
+    backend = load_backend()
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        gone = [
+            tf.errors.UnavailableError(None, None, "failed"),
+            tf.errors.InternalError(None, None, "Collective ops is aborted by: Connection reset by peer"),
+        ]
+        own = [
+            tf.errors.InternalError(None, None, "CUDA error: an illegal memory access was encountered"),
+            tf.errors.ResourceExhaustedError(None, None, "failed to allocate memory"),
+        ]
+    else:
+        import jax
+
+        gone = [jax.errors.JaxRuntimeError("UNAVAILABLE: failed"), ValueError("Gloo all-reduce failed: timed out")]
+        own = [
+            jax.errors.JaxRuntimeError("INTERNAL: CUDA error: an illegal memory access was encountered"),
+            jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 2 bytes"),
+        ]
+    assert all(map(backend.lost, gone)) and not any(map(backend.lost, [*own, ValueError("bad")]))
 
 
 def test_errors_of_one_of_several():
