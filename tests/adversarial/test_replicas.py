@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -83,21 +84,8 @@ def test_two_processes_train_as_one_until_one_is_killed(backend, recipe, one_pro
     """Both end where one is asked to, go on together, the other ends when one is killed, and a single one goes on."""
     pytest.importorskip(backend)
     run = tmp_path / "run"
-    processes = []
-    for rank, cluster in enumerate(_cluster(backend)):
-        # Only the first writes: the other would into a folder of its own, and has the state from the first.
-        output = run if rank == 0 else tmp_path / "never"
-        command = ["worker", str(recipe), str(output), str(STOPS_AT), str(DIES_AT)]
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.adversarial.replicas", *command],
-                env={**os.environ, "KERAS_BACKEND": backend, **cluster},
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        )
-    errors = [process.communicate(timeout=300)[1] for process in processes]
-    assert processes[1].returncode == -9 and processes[0].returncode == 75, "\n".join(errors)
+    codes, errors = _workers(backend, recipe, run, _cluster(backend), 1, STOPS_AT, DIES_AT)
+    assert codes == [75, -9], "\n".join(errors)
     assert "stopped by SIGTERM after" in errors[0] and "worker 0 of 2 has lost another" in errors[0], errors[0]
     assert "Traceback" not in errors[0]
     assert sorted(item.name for item in tmp_path.iterdir()) == ["run"]
@@ -115,6 +103,42 @@ def test_two_processes_train_as_one_until_one_is_killed(backend, recipe, one_pro
     for here, there in zip(log(run), log(one_process), strict=True):
         for name in set(there) - {"hours", "maps_per_s"}:
             assert here[name] == pytest.approx(there[name], rel=1e-3, abs=1e-5), (name, here, there)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_two_processes_go_on_from_one_until_the_first_is_killed(backend, recipe, tmp_path):
+    pytest.importorskip(backend)
+    run = tmp_path / "run"
+    codes, errors = _workers(backend, recipe, run, [{}], 0, "never", TICK)
+    assert codes == [-9], errors
+    codes, errors = _workers(backend, recipe, run, _cluster(backend), 0, "never", DIES_AT)
+    # JAX ends the others itself, in its own words, where it is the first to notice.
+    assert codes in ([-9, 75], [-9, -signal.SIGABRT] if backend == "jax" else None), "\n".join(errors)
+    if backend == "tensorflow":
+        assert "worker 1 of 2 has lost another" in errors[1] and "Traceback" not in errors[1], errors[1]
+    with h5py.File(run / "state.h5") as file:
+        assert file.attrs["step"] == DIES_AT
+    size = tiny.RECIPE["training"]["batch_size"]
+    assert [line["maps"] for line in log(run)] == [size * step for step in range(TICK, DIES_AT + 1, TICK)]
+
+
+def _workers(backend, recipe, run, clusters, rank, stops_at, dies_at):
+    """Exit codes and what was said of a process for each environment, of which that of `rank` is killed."""
+    processes = []
+    for own, cluster in enumerate(clusters):
+        # Only the first writes: the other would into a folder of its own, and has the state from the first.
+        output = run if own == 0 else run.parent / "never"
+        command = ["worker", str(recipe), str(output), str(rank), str(stops_at), str(dies_at)]
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.adversarial.replicas", *command],
+                env={**os.environ, "KERAS_BACKEND": backend, **cluster},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    return [process.returncode for process in processes], errors
 
 
 def _cluster(backend):
