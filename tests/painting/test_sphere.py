@@ -3,10 +3,12 @@ import numpy as np
 import pytest
 
 import higan.painting.sphere as sphere
+from higan.checkpoint import shipped_folder
 from higan.emulator import Emulator
 from higan.errors import MapSetError, ParameterError
 from higan.mapset import UNSEEN, Geometry
 from higan.painting import faces
+from higan.painting.painter import Painter
 from higan.painting.sphere import BLEND, Sky, cell_angle, cells_along_face, paint_sky
 from tests import tiny
 
@@ -105,6 +107,35 @@ def test_faces_agree_where_the_lattice_goes_on(painter, density):
             here = painted[face][x0 + sky.reach : x1 + sky.reach, y0 + sky.reach : y1 + sky.reach]
             cut = (slice(None), away) if x0 < 0 else (away, slice(None))
             np.testing.assert_allclose(here[cut], flat[there][cut], atol=1e-3)
+
+
+def test_edges_between_polar_faces_cannot_be_seen():
+    """The lattice turns there; a trained network paints steps as within faces, beside vertices, too."""
+    painter = Painter.load(shipped_folder("checkpoints") / "eor21cm-2d")
+    theta = np.array([[(p.lower + p.upper) / 2 for p in painter.card.parameters]])
+    n = 64
+    squares = {"edge": [], "vertex": [], "within": []}
+    for seed in range(4):
+        sky = hp.alm2map(gaussian_alm((np.arange(3 * n) + 5.0) ** -1.0, seed), n)
+        sky = (np.exp(0.3 * sky / sky.std() - 0.045) - 1).astype("float32")
+        on_faces = faces.to_faces(paint_sky(painter, sky[:, None], theta, n=n, seed=seed)[:, 0], "RING")
+        for face in (0, 1, 2, 3, 8, 9, 10, 11):
+            polar = n if face < 4 else 0  # the sides towards the pole
+            for axis in (0, 1):
+                first, last = [0, 0], [n, n]
+                first[axis], last[axis] = polar - 1, polar + 1
+                cells = faces.cells(n, face, tuple(first), tuple(last))
+                assert set(np.unique(cells // n**2)) <= set(range(4) if face < 4 else range(8, 12))
+                step = np.diff(on_faces.reshape(-1)[cells], axis=axis).ravel() ** 2
+                squares["edge"].append(step)
+                # Away from the pole, where three faces meet.
+                squares["vertex"].append(step[:4] if face < 4 else step[-4:])
+                squares["within"].append(np.diff(on_faces[face], axis=axis)[8:-8, 8:-8].ravel() ** 2)
+    edge, vertex, within = (np.concatenate(squares[name]).mean() for name in ("edge", "vertex", "within"))
+    assert (
+        0.75 < edge / within < 1.25
+    )  # 0.88 ± 0.03 of twelve skies, 1.25 of the density: pixels are farther apart there
+    assert 0.3 < vertex / within < 2
 
 
 def test_weights_of_all_faces_add_up_to_one():
