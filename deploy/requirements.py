@@ -21,7 +21,9 @@ def main() -> None:
         sys.exit(f"BACKEND and DEVICE are {' and '.join(asked) or 'missing'}: take tensorflow or jax, and cpu or gpu.")
     with open("pyproject.toml", "rb") as file:
         found = tomllib.load(file)
-    print("\n".join([*found["project"]["dependencies"], *EXTRA[asked], *found["build-system"]["requires"]]))
+    # Keras takes either; an image holds that which it runs on.
+    own = [item for item in found["project"]["dependencies"] if asked[0] == "tensorflow" or "tensorflow" not in item]
+    print("\n".join([*own, *EXTRA[asked], *found["build-system"]["requires"]]))
 
 
 if __name__ == "__main__":
