@@ -30,7 +30,8 @@ srun bash -c '
   exec higan train "$1"' higan "$1"
 code=$?
 # 75: stopped by SIGTERM, or a worker was lost: the state is saved. 134: JAX ends so where its first worker is lost.
-if [ "$code" = 75 ] || [ "$code" = 134 ]; then
+# What loses a worker may be an error of its own, whose code is lower than that of the others: so not for ever.
+if { [ "$code" = 75 ] || [ "$code" = 134 ]; } && [ "${SLURM_RESTART_COUNT:-0}" -lt 20 ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from higan.adversarial.parts import part_of
 from higan.adversarial.workers import of_another
-from higan.errors import StoppedError, TrainingError
+from higan.errors import TrainingError
 
 AXIS = "replica"
 
@@ -131,22 +131,20 @@ def to_host(values: Any) -> Any:
 
 def lost(error: Exception) -> bool:
     """Whether `error` says that another process has gone."""
-    codes = ("UNAVAILABLE", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED")
-    if isinstance(error, jax.errors.JaxRuntimeError) and str(error).startswith(codes):
-        return True
-    # Gloo's errors come under any name.
-    return of_another(error)
+    if not isinstance(error, jax.errors.JaxRuntimeError):
+        return "Gloo" in str(error)  # whose errors come as others, too
+    return str(error).startswith(("UNAVAILABLE", "ABORTED", "CANCELLED", "DEADLINE_EXCEEDED")) or of_another(error)
 
 
-def leave() -> None:
-    """Let this process end without the others: at exit JAX would wait for them, and abort."""
+def leave(code: int) -> None:
+    """Let this process end without the others, with `code`: at exit JAX would wait for them, and abort."""
 
     def end() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         if jax.process_index() == 0:
             time.sleep(3)  # the others end with the first: let them say why
-        os._exit(StoppedError.exit_code)
+        os._exit(code)
 
     atexit.register(end)
 

@@ -130,7 +130,7 @@ def lost(error: Exception) -> bool:
     return isinstance(error, gone) or (isinstance(error, errors.InternalError) and of_another(error))
 
 
-def leave() -> None:
+def leave(code: int) -> None:
     """Nothing to do: a process that ends waits for no other."""
 
 

@@ -15,19 +15,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from higan.errors import StoppedError, TrainingError
+from higan.errors import HiganError, StoppedError, TrainingError
 
 T = TypeVar("T")
 
 _OF_ANOTHER = re.compile(
-    r"gloo|collective|connect|socket|closed|by peer|heartbeat|coordination|barrier|preempt|remote process|"
-    "unhandled system",
+    r"gloo|connection (?:reset|closed|refused)|socket closed|failed to connect|collective ops is aborted|heartbeat|"
+    r"coordination service|barrier|preempted|remote (?:process|error)|unhandled system error",
     re.IGNORECASE,
 )
+_OWN = re.compile(r"RESOURCE_EXHAUSTED|out of memory|CUDA error", re.IGNORECASE)
 
 
 def of_another(error: Exception) -> bool:
-    """Whether the words of an error of any kind are those of a connection to another process, or of what waits for one.
+    """Whether a backend's error says, in its words, that another process is gone, and not that a device has failed.
 
     Examples
     --------
@@ -36,7 +37,7 @@ def of_another(error: Exception) -> bool:
     >>> of_another(RuntimeError("INTERNAL: CUDA error: an illegal memory access was encountered"))
     False
     """
-    return _OF_ANOTHER.search(str(error)) is not None
+    return _OF_ANOTHER.search(str(error)) is not None and _OWN.search(str(error)) is None
 
 
 class Workers:
@@ -126,8 +127,9 @@ class Workers:
         except Exception as error:
             if self.count == 1:
                 raise
-            self.backend.leave()
-            if not self.backend.lost(error):
+            lost = not isinstance(error, HiganError) and self.backend.lost(error)
+            self.backend.leave(StoppedError.exit_code if lost else getattr(error, "exit_code", 1))
+            if not lost:
                 raise
             raise StoppedError(
                 f"worker {self.rank} of {self.count} has lost another, whose own log may say why "

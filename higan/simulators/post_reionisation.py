@@ -55,8 +55,8 @@ class PostReionisation(TwentyOneCmFast):
 
     name: ClassVar[str] = "21cmFAST haloes with HI"
     parameters: ClassVar[tuple[Parameter, ...]] = (
-        # Around Planck 2018 (A&A 641, A6: σ₈ = 0.811, Ω_m = 0.315), as wide as lensing surveys leave them (DES Y3, Abbott
-        # et al. 2022, PRD 105, 023520: 0.733 +0.039 -0.049, 0.339 +0.032 -0.031).
+        # Around Planck 2018 (A&A 641, A6: σ₈ = 0.811, Ω_m = 0.315), as wide as lensing surveys leave them (DES Y3,
+        # Abbott et al. 2022, PRD 105, 023520: 0.733 +0.039 -0.049, 0.339 +0.032 -0.031).
         Parameter("SIGMA_8", "", 0.7, 0.9),
         Parameter("OMm", "", 0.25, 0.37),
         # log10 of the rate at which a hydrogen atom is ionised: about -12.3 at z = 5 in Gaikwad et al. 2023, MNRAS 525,

@@ -3,7 +3,8 @@
 A map is taken less the mean of its pixels that are not masked; masked ones are then zero. Bands are of equal width from
 l = 2 to 2 nside, up to which anafast is accurate, its C_l weighted by 2 l + 1. A mask couples multipoles; where there
 is one, the powers of bands are those whose coupled sum is what was measured (Hivon et al. 2002, ApJ 567, 2), as
-NaMaster has them; a sky of many small regions is given wider bands, as it cannot tell narrow ones apart.
+NaMaster has them; where little of the sky is seen, or in small pieces, bands are wider, as narrow ones cannot be told
+apart.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from higan.validation.statistic import Number, Setting, Statistic, average, rati
 if TYPE_CHECKING:
     from higan.validation.results import Comparison
 
-BANDS = 32
-AMPLIFIED = 3.0  # at most: the errors of bands where a mask is undone, by those of as much sky in one piece
+BANDS, FEWEST = 32, 4
+AMPLIFIED = (
+    3.0  # how far undoing a mask may take errors beyond those of modes of as much sky, by the norm of the matrix
+)
 LARGE_SCALES = 0.125  # of the largest multipole: up to where correlations are averaged
 
 
@@ -68,8 +71,8 @@ def _pseudo_power(sky: np.ndarray, other: np.ndarray | None, lmax: int) -> tuple
     return np.asarray(healpy.anafast(cleaned[0], cleaned[-1] if len(maps) > 1 else None, lmax=lmax)), seen
 
 
-def bands(lmax: int, count: int = BANDS) -> np.ndarray:
-    """Weights (bands, lmax + 1) that average C_l over at most `count` bands of equal width from l = 2 on.
+def bands(lmax: int, width: int | None = None) -> np.ndarray:
+    """Weights (bands, lmax + 1) that average C_l over bands of equal width from l = 2 on, at most 32 by default.
 
     Examples
     --------
@@ -77,7 +80,7 @@ def bands(lmax: int, count: int = BANDS) -> np.ndarray:
     ((4, 6), (2, 6), True)
     """
     multipoles = np.arange(lmax + 1)
-    width = max(1, -(-(lmax - 1) // count))
+    width = width or max(1, -(-(lmax - 1) // BANDS))
     index = np.where(multipoles < 2, -1, (multipoles - 2) // width)
     return _averages(index == np.arange(index.max() + 1)[:, None])
 
@@ -91,8 +94,9 @@ def _averages(member: np.ndarray) -> np.ndarray:
 class Decoupling:
     """The powers of bands that a mask let through: MASTER, with (l + ½)² C_l constant within each band.
 
-    Undoing the mask amplifies errors, the more the narrower bands are beside the multipoles that it mixes. Where bands
-    of :data:`BANDS` would have theirs more than :data:`AMPLIFIED` times as large, there are half as many, and so on.
+    Undoing the mask amplifies errors, the more the narrower bands are beside the multipoles that it mixes: roughly by
+    the norm of the matrix that undoes it times f_sky. Where that is above :data:`AMPLIFIED` bands are made twice as
+    wide, and again, while there are :data:`FEWEST` of them. Wide bands are biased where C_l is not as steep as assumed.
 
     Parameters
     ----------
@@ -125,13 +129,13 @@ class Decoupling:
 
         self.lmax = 3 * healpy.npix2nside(len(seen)) - 1
         coupled = coupling(healpy.anafast(seen.astype(np.float64), lmax=self.lmax), self.lmax)
-        count = BANDS
+        width = None
         while True:
-            self.bands = bands(lmax, count)
+            self.bands = bands(lmax, width)
             self._average, self._inverse = self._undo(coupled)
-            if np.linalg.norm(self._inverse, 2) * seen.mean() <= AMPLIFIED or len(self.bands) == 1:
+            width = 2 * int(np.count_nonzero(self.bands[0]))
+            if np.linalg.norm(self._inverse, 2) * seen.mean() <= AMPLIFIED or lmax - 1 <= (FEWEST - 1) * width:
                 break
-            count = len(self.bands) // 2
 
     def _undo(self, coupled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Averages over all bands, and the matrix from those of measured power to the powers of bands."""
@@ -247,7 +251,7 @@ class AngularPower(Statistic):
             "max_abs_R_l_minus_1_l": np.nan if worst is None else float(self.l[worst]),
             "r_l_large_scales": average(r[self.l <= max(LARGE_SCALES * self.lmax, self.l[0])]),
             "l": self.l,
-            "C_l_truth": C_truth / maps,
+            "C_l_truth": C_known / maps,
             "C_l": C / maps,
             "R_l": R,
             "r_l": r,

@@ -263,7 +263,7 @@ def _table(comparison: Comparison) -> str:
 def _bins(comparison: Comparison) -> str:
     """How many bins of every curve agree, for models that are no baselines."""
     rows = {
-        f"{name}, {curve}": f"{found['within']} of {found['bins']} bins, {found['known']} of which are known to 5 %"
+        f"{name}, {curve}": f"{found['within']} of {found['bins']}; errors are at most 5 % in {found['known']}"
         for name, result in comparison.models.items()
         if not result.model.baseline
         for curve, found in comparison.agreement(name).items()

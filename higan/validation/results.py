@@ -114,10 +114,11 @@ class Comparison:
                 if over == "largest":
                     size = np.broadcast_to(size.max(axis=-1, keepdims=True, initial=0.0), size.shape)
                 off, error = ratio(np.abs(result.curves[name] - truth), size), ratio(error, size)
-                judged = np.isfinite(off) & np.isfinite(error)
-                if judged.any():
-                    within = off[judged] <= np.maximum(TOLERANCE, 2 * error[judged])
-                    known = error[judged] <= TOLERANCE
+                # Where all simulations agree there is no error.
+                judged = np.isfinite(off) & (np.isfinite(error) | (off == 0))
+                if np.isfinite(error[judged]).any():
+                    error = np.nan_to_num(error[judged])
+                    within, known = off[judged] <= np.maximum(TOLERANCE, 2 * error), error <= TOLERANCE
                     found[name] = {"bins": int(judged.sum()), "within": int(within.sum()), "known": int(known.sum())}
         return found
 

@@ -95,7 +95,7 @@ def devices(path):
 
 
 def worker(recipe, run, rank, stops_at, dies_at):
-    """Train; one of the workers is asked to end at one step ("never"), which all do, and again, until it is killed."""
+    """Train; the worker of a rank is asked to end at one step (or "never"), as all do, and is killed at another."""
     from higan.adversarial.step import Step, load_backend
     from higan.cli import main
 

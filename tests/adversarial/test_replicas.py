@@ -196,8 +196,8 @@ class Cluster:
     def lost(self, error):
         return isinstance(error, ConnectionError)
 
-    def leave(self):
-        self.left = True
+    def leave(self, code):
+        self.left = code
 
 
 @pytest.mark.parametrize(
@@ -233,17 +233,24 @@ def test_which_errors_are_another_s():
         ]
         own = [
             tf.errors.InternalError(None, None, "CUDA error: an illegal memory access was encountered"),
+            tf.errors.InternalError(None, None, "node CollectiveReduceV2 failed: cuDNN launch failure"),
             tf.errors.ResourceExhaustedError(None, None, "failed to allocate memory"),
         ]
     else:
         import jax
 
-        gone = [jax.errors.JaxRuntimeError("UNAVAILABLE: failed"), ValueError("Gloo all-reduce failed: timed out")]
+        gone = [
+            jax.errors.JaxRuntimeError("UNAVAILABLE: failed"),
+            jax.errors.JaxRuntimeError("INTERNAL: NCCL operation failed: remote error"),
+            ValueError("Gloo all-reduce failed: timed out"),
+        ]
         own = [
             jax.errors.JaxRuntimeError("INTERNAL: CUDA error: an illegal memory access was encountered"),
             jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 2 bytes"),
+            jax.errors.JaxRuntimeError("INTERNAL: CUDA error in thunk all-reduce: connection closed"),
         ]
-    assert all(map(backend.lost, gone)) and not any(map(backend.lost, [*own, ValueError("bad")]))
+    others = [ValueError("I/O operation on closed file"), ConnectionError("wandb: Failed to connect")]
+    assert all(map(backend.lost, gone)) and not any(map(backend.lost, [*own, *others]))
 
 
 def test_errors_of_one_of_several():
@@ -252,9 +259,12 @@ def test_errors_of_one_of_several():
     with pytest.raises(StoppedError, match=r"worker 1 of 3 has lost another.*\(Collective ops is aborted by x\)"):
         with Workers(backend).together():
             raise ConnectionError("Graph execution error:\n\nCollective ops is aborted by x.\n")
-    assert backend.left
-    with pytest.raises(ZeroDivisionError), Workers(Cluster(count=3)).together():
-        raise ZeroDivisionError
+    assert backend.left == 75
+    for error, code in ((ZeroDivisionError(), 1), (TrainingError("ConnectionError"), 2)):
+        backend = Cluster(count=3)
+        with pytest.raises(type(error)), Workers(backend).together():
+            raise error
+        assert backend.left == code
     backend = Cluster()
     with pytest.raises(ConnectionError), Workers(backend).together():
         raise ConnectionError
