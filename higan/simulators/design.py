@@ -2,7 +2,8 @@
 
 As in CAMELS (Villaescusa-Navarro et al. 2021, ApJ 915, 71, section 3) there are three sets: one that fills
 the parameter space, ``lh``; one at the fiducial parameters with many seeds, ``cv`` (cosmic variance); and one
-that varies one parameter at a time at one seed, ``1p`` (responses).
+that varies one parameter at a time at one seed, ``1p`` (responses). A fourth, ``new``, goes on from the first with
+parameters and seeds that none of it has: for a last test of what was trained and chosen on ``lh``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from higan.mapset import Parameter
 
 SETS = {
     "lh": "fills the parameter space",
+    "new": "other points of it, for a last test",
     "cv": "fiducial parameters, many seeds",
     "1p": "one parameter at a time, one seed",
 }
@@ -65,22 +67,26 @@ class Design:
 def design_of(
     set: str, parameters: Sequence[Parameter], splits: Sequence[tuple[str, int]], first_seed: int, n: int | None = None
 ) -> Design:
-    """The simulations of one of the three sets.
+    """The simulations of one of the sets.
 
     Parameters
     ----------
-    set : {"lh", "cv", "1p"}
+    set : {"lh", "new", "cv", "1p"}
     parameters : sequence of Parameter
     splits : sequence of (str, int)
         Of "lh": names and numbers of simulations.
     first_seed : int
     n : int, optional
-        Simulations of "cv"; 27 where not given.
+        Simulations of "cv", 27 where not given; of "new", 24.
     """
-    if set == "lh":
+    if set in ("lh", "new"):
         total = sum(count for _, count in splits)
         # Of the next power of two, which keeps the sequence balanced.
-        return sobol(parameters, total, 1 << (total - 1).bit_length(), first_seed, splits)
+        drawn = 1 << (total - 1).bit_length()
+        if set == "lh":
+            return sobol(parameters, total, drawn, first_seed, splits)
+        n = 24 if n is None else n
+        return sobol(parameters, n, n, first_seed, [("test", n)], after=drawn)
     if set == "cv":
         return cosmic_variance(parameters, 27 if n is None else n, first_seed)
     return one_parameter(parameters, first_seed)
@@ -100,6 +106,7 @@ def sobol(
     first_seed: int,
     splits: Sequence[tuple[str, int]],
     *,
+    after: int = 0,
     scramble_seed: int = 1,
 ) -> Design:
     """Fill the parameter space with a scrambled Sobol sequence.
@@ -113,6 +120,8 @@ def sobol(
         Simulation i has seed ``first_seed + i``.
     splits : sequence of (str, int)
         Names of the splits and their number of simulations, in order.
+    after : int
+        Points of the sequence that are passed over.
     scramble_seed : int
 
     Examples
@@ -122,7 +131,10 @@ def sobol(
     """
     from scipy.stats import qmc
 
-    points = qmc.Sobol(len(parameters), scramble=True, seed=scramble_seed).random(drawn)[:n]
+    sequence = qmc.Sobol(len(parameters), scramble=True, seed=scramble_seed)
+    if after:
+        sequence.fast_forward(after)
+    points = sequence.random(drawn)[:n]
     theta = qmc.scale(points, [item.lower for item in parameters], [item.upper for item in parameters])
     names, counts = zip(*splits, strict=True)
     return Design(theta, first_seed + np.arange(n), np.repeat(names, counts))

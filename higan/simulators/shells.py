@@ -32,6 +32,7 @@ class Shells:
     Sets, and the seeds they have where none is given:
 
     - ``lh``: 24 shells on a scrambled Sobol sequence, seeds 31000 + i; 16 train, 4 validation, 4 test.
+    - ``new``: 24 shells, or as many as are asked for, at further points of the sequence, seeds 34000 + i.
     - ``cv``: 27 shells, or as many as are asked for, at the middle of the ranges, seeds 32000 + i.
     - ``1p``: fiducial, then each parameter over its range, all with seed 33000.
 
@@ -62,7 +63,7 @@ class Shells:
     }
     sets: ClassVar[dict[str, str]] = SETS
     splits: ClassVar[tuple[tuple[str, int], ...]] = (("train", 16), ("validation", 4), ("test", 4))
-    seeds: ClassVar[dict[str, int]] = {"lh": 31000, "cv": 32000, "1p": 33000}
+    seeds: ClassVar[dict[str, int]] = {"lh": 31000, "cv": 32000, "1p": 33000, "new": 34000}
     per_part: ClassVar[int] = 1
 
     def check(self) -> None:

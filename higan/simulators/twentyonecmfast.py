@@ -35,6 +35,7 @@ class TwentyOneCmFast:
 
     - ``lh``: 200 of 256 points of a scrambled Sobol sequence (seed 1), seeds 1000 + i; rows 0–159 train,
       160–175 validation, 176–199 test.
+    - ``new``: 24 simulations, or as many as are asked for, at points of the sequence beyond those 256, seeds 4000 + i.
     - ``cv``: 27 simulations, or as many as are asked for, at the middle of the ranges, seeds 2000 + i.
     - ``1p``: fiducial, then each parameter at -1, -½, -¼, ¼, ½ and 1 half-widths of its range from there: 19
       simulations, all with seed 3000.
@@ -66,7 +67,7 @@ class TwentyOneCmFast:
     }
     sets: ClassVar[dict[str, str]] = SETS
     splits: ClassVar[tuple[tuple[str, int], ...]] = (("train", 160), ("validation", 16), ("test", 24))
-    seeds: ClassVar[dict[str, int]] = {"lh": 1000, "cv": 2000, "1p": 3000}
+    seeds: ClassVar[dict[str, int]] = {"lh": 1000, "cv": 2000, "1p": 3000, "new": 4000}
     per_part: ClassVar[int] = 1
 
     def check(self) -> None:

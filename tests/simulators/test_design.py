@@ -29,6 +29,20 @@ def test_fiducial_is_exact(reference):
     assert fiducial(reference.parameters).tolist() == [-1.4, 0.5, 0.8]
 
 
+@pytest.mark.parametrize("name", ["21cmfast", "post-reionisation"])
+def test_new_parameters(name):
+    """Points that the space-filling set has none of, whatever the number, over all of the ranges; all for testing."""
+    code = simulator(name)
+    design, known = code.design("new", n=40), code.design("lh")
+    assert len(code.design("new")) == 24
+    np.testing.assert_array_equal(code.design("new").parameters, design.parameters[:24])
+    assert not set(design.seeds) & set(known.seeds) and (design.split == "test").all()
+    lower, upper = np.array([(item.lower, item.upper) for item in code.parameters]).T
+    here, there = ((one.parameters - lower) / (upper - lower) for one in (design, known))
+    assert np.abs(here[:, None] - there).max(axis=2).min() > 1e-3
+    assert here.min() >= 0 and here.max() <= 1 and (here.min(axis=0) < 0.1).all() and (here.max(axis=0) > 0.9).all()
+
+
 def test_cosmic_variance(reference):
     design = reference.design("cv")
     assert len(design) == 27 and len(reference.design("cv", n=40)) == 40
