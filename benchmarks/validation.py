@@ -18,7 +18,7 @@ CELL = 0.28  # Mpc
 
 def boxes(n: int, side: int) -> np.ndarray:
     """Log-normal fields of a power that falls as k^-2, (n, side, side, side)."""
-    k = CELL * np.sqrt(sum(f**2 for f in np.meshgrid(*[np.fft.fftfreq(side, CELL)] * 3, indexing="ij", sparse=True)))
+    k = np.sqrt(sum(f**2 for f in np.meshgrid(*[np.fft.fftfreq(side)] * 3, indexing="ij", sparse=True)))
     k.flat[0] = np.inf
     white = np.random.default_rng(1).normal(size=(n, *k.shape))
     field = scipy.fft.ifftn(scipy.fft.fftn(white, axes=(1, 2, 3)) / k, axes=(1, 2, 3)).real

@@ -17,12 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Merge the shards."""
-    from higan.errors import MapSetError
     from higan.mapset import MapSet
     from higan.painting.shards import merge
 
-    for shard in arguments.shards:
-        if shard.suffix.lower() == ".zarr":
-            raise MapSetError(f"{shard} needs no merging: the shards of a .zarr write to one array. Use it as it is.")
     path = merge(arguments.shards, arguments.output, overwrite=arguments.overwrite)
     print(f"{path}: {len(MapSet.open(path))} maps of {len(arguments.shards)} shards")

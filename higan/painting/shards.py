@@ -74,6 +74,9 @@ def merge(paths: Sequence[str | os.PathLike[str]], path: str | os.PathLike[str],
     OutputError
         If the output exists or cannot be written.
     """
+    for shard in map(Path, paths):
+        if shard.suffix.lower() == ".zarr":
+            raise MapSetError(f"{shard} needs no merging: the shards of a .zarr write to one array. Use it as it is.")
     shards = _in_order([MapSet.open(shard) for shard in paths])
     first, n = shards[0], sum(map(len, shards))
     extra = {

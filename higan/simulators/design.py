@@ -79,14 +79,11 @@ def design_of(
     n : int, optional
         Simulations of "cv", 27 where not given; of "new", 24.
     """
-    if set in ("lh", "new"):
-        total = sum(count for _, count in splits)
-        # Of the next power of two, which keeps the sequence balanced.
-        drawn = 1 << (total - 1).bit_length()
-        if set == "lh":
-            return sobol(parameters, total, drawn, first_seed, splits)
-        n = 24 if n is None else n
-        return sobol(parameters, n, n, first_seed, [("test", n)], after=drawn)
+    if set == "lh":
+        return sobol(parameters, splits, first_seed)
+    if set == "new":
+        known = _power_of_two(sum(count for _, count in splits))
+        return sobol(parameters, [("test", 24 if n is None else n)], first_seed, after=known)
     if set == "cv":
         return cosmic_variance(parameters, 27 if n is None else n, first_seed)
     return one_parameter(parameters, first_seed)
@@ -101,10 +98,8 @@ def fiducial(parameters: Sequence[Parameter]) -> np.ndarray:
 
 def sobol(
     parameters: Sequence[Parameter],
-    n: int,
-    drawn: int,
-    first_seed: int,
     splits: Sequence[tuple[str, int]],
+    first_seed: int,
     *,
     after: int = 0,
     scramble_seed: int = 1,
@@ -114,30 +109,33 @@ def sobol(
     Parameters
     ----------
     parameters : sequence of Parameter
-    n, drawn : int
-        Simulations, the first `n` of `drawn` points (a power of two keeps the sequence balanced).
-    first_seed : int
-        Simulation i has seed ``first_seed + i``.
     splits : sequence of (str, int)
         Names of the splits and their number of simulations, in order.
+    first_seed : int
+        Simulation i has seed ``first_seed + i``.
     after : int
         Points of the sequence that are passed over.
     scramble_seed : int
 
     Examples
     --------
-    >>> sobol([Parameter("SIGMA_8", "", 0.7, 0.9)], 4, 8, 100, [("train", 3), ("test", 1)]).seeds
+    >>> sobol([Parameter("SIGMA_8", "", 0.7, 0.9)], [("train", 3), ("test", 1)], 100).seeds
     array([100, 101, 102, 103])
     """
     from scipy.stats import qmc
 
-    sequence = qmc.Sobol(len(parameters), scramble=True, seed=scramble_seed)
-    if after:
-        sequence.fast_forward(after)
-    points = sequence.random(drawn)[:n]
-    theta = qmc.scale(points, [item.lower for item in parameters], [item.upper for item in parameters])
     names, counts = zip(*splits, strict=True)
+    n = sum(counts)
+    # A power of two keeps the sequence balanced.
+    drawn = qmc.Sobol(len(parameters), scramble=True, seed=scramble_seed).random(_power_of_two(after + n))
+    points = drawn[after : after + n]
+    theta = qmc.scale(points, [item.lower for item in parameters], [item.upper for item in parameters])
     return Design(theta, first_seed + np.arange(n), np.repeat(names, counts))
+
+
+def _power_of_two(n: int) -> int:
+    """The least that is no less than `n`."""
+    return 1 << (n - 1).bit_length()
 
 
 def cosmic_variance(parameters: Sequence[Parameter], n: int, first_seed: int) -> Design:

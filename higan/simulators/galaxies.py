@@ -196,10 +196,13 @@ class _Catalogue:
         galsim = import_galsim()
         if not self.real:
             return self._fits.makeGalaxy(row, gal_type="parametric")
-        # Around images that are smaller than a stamp there is noise of the same variance.
-        noise = {"noise_pad": self._images.variance[row], "noise_pad_size": PIXEL * cells}
         image = galsim.InterpolatedImage(
-            self._images.getGalImage(row), x_interpolant="quintic", rng=galsim.BaseDeviate(row + 1), **noise
+            self._images.getGalImage(row),
+            x_interpolant="quintic",
+            # Around images that are smaller than a stamp there is noise of the same variance.
+            noise_pad=self._images.variance[row],
+            noise_pad_size=PIXEL * cells,
+            rng=galsim.BaseDeviate(row + 1),
         )
         real = galsim.Convolve(image, galsim.Deconvolve(self._images.getPSF(row)))
         return real * 10 ** (0.4 * (ZERO_POINT - ZERO_POINTS[self._images.band[row].strip()]))

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from higan.validation.results import Comparison
 
 BANDS, FEWEST = 32, 4
-AMPLIFIED = (
-    3.0  # how far undoing a mask may take errors beyond those of modes of as much sky, by the norm of the matrix
-)
+AMPLIFIED = 3.0  # times the errors of modes of as much sky: what undoing a mask may come to, by the norm of its matrix
 LARGE_SCALES = 0.125  # of the largest multipole: up to where correlations are averaged
 
 

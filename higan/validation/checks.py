@@ -134,12 +134,14 @@ def relations(model: Model, truth: MapSet, rows: np.ndarray, field: str) -> dict
         slopes, errors = [], []
         for kind in values:
             y = kind[known] / unit
-            fit = inverse @ x.T @ y
-            slopes.append(fit)
-            errors.append(np.sqrt(np.mean((y - x @ fit) ** 2) * np.diag(inverse)))
+            slopes.append(inverse @ x.T @ y)
+            errors.append(np.sqrt(np.mean((y - x @ slopes[-1]) ** 2) * np.diag(inverse)))
         for i, name in enumerate(names, start=1):
-            pair = {kind: float(fit[i]) for kind, fit in zip(("true", "generated"), slopes, strict=True)}
-            found[f"{shape} against {name}"] = {**pair, "error": float(np.hypot(errors[0][i], errors[1][i]))}
+            found[f"{shape} against {name}"] = {
+                "true": float(slopes[0][i]),
+                "generated": float(slopes[1][i]),
+                "error": float(np.hypot(errors[0][i], errors[1][i])),
+            }
     return found
 
 

@@ -112,7 +112,7 @@ class Comparison:
                 truth, error = result.curves[f"{name}_truth"], result.difference_errors[name]
                 size = np.abs(truth)
                 if over == "largest":
-                    size = np.broadcast_to(size.max(axis=-1, keepdims=True, initial=0.0), size.shape)
+                    size = size.max(axis=-1, keepdims=True, initial=0.0)
                 off, error = ratio(np.abs(result.curves[name] - truth), size), ratio(error, size)
                 # Where all simulations agree there is no error.
                 judged = np.isfinite(off) & (np.isfinite(error) | (off == 0))

@@ -45,7 +45,7 @@ class Fake:
     def design(self, set, seed=None, n=None):
         first = 100 if seed is None else seed
         if set == "lh":
-            return sobol(self.parameters, 8, 8, first, [("train", 4), ("validation", 2), ("test", 2)])
+            return sobol(self.parameters, [("train", 4), ("validation", 2), ("test", 2)], first)
         return cosmic_variance(self.parameters, n or 3, first) if set == "cv" else one_parameter(self.parameters, first)
 
     def run(self, parameters, seed):
