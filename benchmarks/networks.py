@@ -1,6 +1,6 @@
-"""Training and sampling, maps/s: higan on TensorFlow and JAX beside the same networks in plain PyTorch, on the CPU.
+"""Training and sampling, maps/s: higan on TensorFlow and JAX beside the same networks in plain PyTorch.
 
-    python benchmarks/networks.py [--widths 16 48 96 128] [--size 64] [--batch 16] [--repeats 5]
+    python benchmarks/networks.py [--gpu] [--widths 16 48 96 128] [--size 64] [--batch 16] [--repeats 5]
 
 Three tasks, each contender in turn: "train" is the whole training step (relativistic objective, R1 and R2 every 4
 steps, L1, Adam, averaged weights) on a batch that is ready; "paint" is the generator on inputs that are ready, numpy
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import synthetic
-from side_by_side import Task, Worker, alternate, line, machine, ratios, summary, write
+from side_by_side import CPU, GPU, Task, Worker, alternate, line, machine, ratios, summary, write
 
 from higan.networks.config import DiscriminatorConfig, GeneratorConfig
 
@@ -161,12 +161,12 @@ def higan_tasks(setting: Setting, trains: bool) -> dict[str, Task]:
 def torch_tasks(setting: Setting) -> dict[str, Task]:
     """The same tasks in plain PyTorch."""
     import torch
-    from torch_networks import Convolution, Step, as_tensors, channels_first
+    from torch_networks import DEVICE, Convolution, Step, as_tensors, channels_first
 
     memory_format, Convolution.padding_by, compiled = TORCH[setting.torch]
     form = getattr(torch, memory_format)
     bfloat16 = setting.precision != "float32"
-    generator, discriminator = (network.to(memory_format=form) for network in torch_networks(setting))
+    generator, discriminator = (network.to(DEVICE, memory_format=form) for network in torch_networks(setting))
     step = Step(
         generator,
         discriminator,
@@ -191,15 +191,15 @@ def torch_tasks(setting: Setting) -> dict[str, Task]:
     def drawn() -> list[torch.Tensor]:
         sides = [setting.size >> level for level in range(config.levels)]
         return [
-            torch.randn(setting.sample_batch, config.noise_channels, side, side).to(memory_format=form)
+            torch.randn(setting.sample_batch, config.noise_channels, side, side, device=DEVICE).to(memory_format=form)
             for side in sides
         ]
 
     def sample(noise: Callable[[], list[torch.Tensor]]) -> None:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        with torch.inference_mode(), torch.autocast(DEVICE, torch.bfloat16, enabled=bfloat16):
             for _ in range(setting.sample_batches):
-                fields, parameters = channels_first(made["fields"], form), torch.from_numpy(made["parameters"])
-                forward(fields, parameters, *noise()).permute(0, 2, 3, 1).numpy()
+                fields, parameters = channels_first(made["fields"], form), channels_first(made["parameters"])
+                forward(fields, parameters, *noise()).permute(0, 2, 3, 1).cpu().numpy()
 
     maps = setting.sample_batches * setting.sample_batch
     return {
@@ -220,13 +220,15 @@ def timed(work: Callable[[], Any], maps: int) -> Task:
     return task
 
 
-def start(setting: Setting, contender: str, cores: int | None) -> Worker:
+def start(setting: Setting, contender: str, cores: int | None, device: dict[str, str]) -> Worker:
     """A process for one contender."""
     if contender.startswith(PEER):
-        return Worker(torch_tasks, dataclasses.replace(setting, torch=contender.removeprefix(PEER)), cores=cores)
+        setting = dataclasses.replace(setting, torch=contender.removeprefix(PEER))
+        return Worker(torch_tasks, setting, environment=device, cores=cores)
     backend = contender.removeprefix(OURS)
     # Keras on Torch paints, but trainings run on TensorFlow and JAX.
-    return Worker(higan_tasks, setting, backend != "torch", environment={"KERAS_BACKEND": backend}, cores=cores)
+    environment = {"KERAS_BACKEND": backend, **device}
+    return Worker(higan_tasks, setting, backend != "torch", environment=environment, cores=cores)
 
 
 def show_sameness(setting: Setting, backend: str) -> dict[str, Any]:
@@ -269,6 +271,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=list(PRECISIONS))
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--cores", type=int, help="of the machine's (default: all)")
+    parser.add_argument("--gpu", action="store_true", help="on the first GPU instead")
     parser.add_argument("--torch", nargs="+", default=settings, choices=list(TORCH), help="settings to try")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()
@@ -286,6 +289,7 @@ def main() -> None:
         precision="float32",
     )
     results: dict[str, Any] = {"machine": machine(), "setting": dataclasses.asdict(setting), "cores": options.cores}
+    device = GPU if options.gpu else CPU
     results["sameness"] = show_sameness(setting, next(b for b in [*options.backends, "tensorflow"] if b != "torch"))
     for precision in options.precisions:
         results[precision] = found = {}
@@ -293,7 +297,8 @@ def main() -> None:
         with contextlib.ExitStack() as stack:
             names = [OURS + backend for backend in options.backends] + [PEER + name for name in options.torch]
             workers = {
-                name: stack.enter_context(contextlib.closing(start(setting, name, options.cores))) for name in names
+                name: stack.enter_context(contextlib.closing(start(setting, name, options.cores, device)))
+                for name in names
             }
             for task in options.tasks:
                 able = [name for name in names if not (name == f"{OURS}torch" and task == "train")]

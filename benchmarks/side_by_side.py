@@ -10,6 +10,8 @@ import json
 import multiprocessing
 import os
 import platform
+import shutil
+import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -20,6 +22,9 @@ from typing import Any
 import numpy as np
 
 Task = Callable[[], float]  # does one repetition and returns what is measured
+CPU = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+# The first GPU; none of those who share it takes its memory for itself.
+GPU = {"CUDA_VISIBLE_DEVICES": "0", "JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 class Worker:
@@ -80,7 +85,7 @@ class _Failure(str):
 def _serve(
     connection: Any, prepare: Callable[..., Mapping[str, Task]], arguments: Any, environment: Any, cores: Any
 ) -> None:
-    os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"})
+    os.environ.update({"TF_CPP_MIN_LOG_LEVEL": "3", **CPU})
     os.environ.update(environment)
     if cores is not None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
@@ -141,10 +146,18 @@ def machine() -> dict[str, Any]:
     return {
         "processor": processor,
         "cores": len(os.sched_getaffinity(0)),
+        "gpus": _gpus(),
         "load": load,
         "python": platform.python_version(),
         "versions": versions,
     }
+
+
+def _gpus() -> list[str]:
+    if shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
 
 
 def write(path: Path, results: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 SLOPE = 0.2
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Convolution(nn.Conv2d):
@@ -87,7 +88,7 @@ class Block(nn.Module):
 
 
 def in_float32(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast(DEVICE, enabled=False):
         return layer(x.float())
 
 
@@ -175,8 +176,8 @@ def copy_weights(network: nn.Module, keras_model: Any) -> None:
 
 
 def channels_first(x: np.ndarray, memory_format: torch.memory_format = torch.contiguous_format) -> torch.Tensor:
-    """(batch, y, x, channels) as PyTorch has it; other shapes as they are."""
-    tensor = torch.from_numpy(x)
+    """(batch, y, x, channels) as PyTorch has it, on the device; other shapes as they are."""
+    tensor = torch.from_numpy(x).to(DEVICE)
     return tensor.permute(0, 3, 1, 2).contiguous(memory_format=memory_format) if x.ndim == 4 else tensor
 
 
@@ -218,7 +219,7 @@ class Step:
         twice = [torch.cat([c, c]) for c in condition]
         weights = [list(network.parameters()) for network in (self.generator, self.discriminator)]
         losses = {}
-        with torch.autocast("cpu", torch.bfloat16) if self.bfloat16 else contextlib.nullcontext():
+        with torch.autocast(DEVICE, torch.bfloat16) if self.bfloat16 else contextlib.nullcontext():
             raw = self._generate(*condition, *batch["noise"])
             bound = raw.clamp(options["lower"], options["upper"])
             fake = raw + (bound - raw).detach()

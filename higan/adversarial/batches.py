@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -188,15 +189,26 @@ class Batches:
         """Moved maps, cropped from `inset` cells within the region that starts at each of `corners`."""
         channels = []
         for name, scaling in fields:
-            values = [move(value) for move, value in zip(moves, self.maps.read(name, rows), strict=True)]
-            if corners is not None:
-                regions = (
-                    tuple(slice(a + inset, a + n - inset) for a, n in zip(corner, self.seen, strict=True))
-                    for corner in corners
-                )
-                values = [value[region] for value, region in zip(values, regions, strict=True)]
+            if corners is None:
+                read = self.maps.read(name, rows)
+                values = [move(value) for move, value in zip(moves, read, strict=True)]
+            else:
+                starts = corners + inset
+                sizes = [n - 2 * inset for n in self.seen]
+                values = [
+                    self._crop(name, row, move, start, sizes)
+                    for row, move, start in zip(rows, moves, starts.tolist(), strict=True)
+                ]
             channels.append(scaling.forward(np.stack(values)).astype(np.float32))
         return np.stack(channels, axis=-1)
+
+    def _crop(self, name: str, row: int, move: Symmetry, start: Sequence[int], size: Sequence[int]) -> np.ndarray:
+        """A region of a moved map, of which no more is read than is needed where it does not wrap around."""
+        index = move.cells(self.maps.shape, start, size)
+        place = [slice(int(along.min()), int(along.max()) + 1) for along in index]
+        part = self.maps.read(name, [row], place=tuple(place))[0]
+        inner = [along - bounds.start for along, bounds in zip(index, place, strict=True)]
+        return part[np.ix_(*inner)].transpose(move.axes)
 
 
 class Symmetry:
@@ -229,44 +241,41 @@ class Symmetry:
         values = np.roll(values, self.roll, tuple(range(values.ndim)))
         return np.flip(values.transpose(self.axes), self.flips)
 
+    def cells(self, shape: Sequence[int], start: Sequence[int], size: Sequence[int]) -> list[np.ndarray]:
+        """Where a region of moved values comes from: cells along each axis of the values, whose order `axes` gives.
+
+        Examples
+        --------
+        >>> move, values = Symmetry((1, 2), (1, 0), (0,)), np.arange(64).reshape(8, 8)
+        >>> cells = move.cells(values.shape, (3, 4), (2, 3))
+        >>> bool((values[np.ix_(*cells)].transpose(move.axes) == move(values)[3:5, 4:7]).all())
+        True
+        """
+        along = [np.empty(0, np.int64)] * len(shape)
+        for axis, source in enumerate(self.axes):
+            cells = np.arange(start[axis], start[axis] + size[axis])
+            if axis in self.flips:
+                cells = shape[source] - 1 - cells
+            along[source] = (cells - self.roll[source]) % shape[source]
+        return along
+
 
 def _determinant(axes: np.ndarray, flip: np.ndarray) -> float:
     return float(np.linalg.det(np.eye(len(axes))[axes])) * (-1) ** int(flip.sum())
 
 
-def prefetch(make: Callable[[int], Batch], first: int, last: int, ahead: int = 2) -> Iterator[Batch]:
-    """Batches of steps first … last - 1, made by a thread while the step before is trained on.
+def prefetch(make: Callable[[int], Batch], first: int, last: int, threads: int = 1) -> Iterator[Batch]:
+    """Batches of steps first … last - 1, made by threads, two more than these ahead, while others are trained on.
 
-    An exception in the thread is raised here.
+    An exception in a thread is raised here.
     """
-    ready: queue.Queue[Any] = queue.Queue(ahead)
-    stop = threading.Event()
-
-    def put(item: Any) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.2)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
+    steps = iter(range(first, last))
+    with ThreadPoolExecutor(threads) as pool:
+        coming: deque[Future[Batch]] = deque(pool.submit(make, step) for step in islice(steps, threads + 2))
         try:
-            for step in range(first, last):
-                if not put(make(step)):
-                    return
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        for _ in range(first, last):
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
+            while coming:
+                batch = coming.popleft().result()
+                coming.extend(pool.submit(make, step) for step in islice(steps, 1))
+                yield batch
+        finally:
+            pool.shutdown(cancel_futures=True)

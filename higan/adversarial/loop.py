@@ -209,7 +209,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
     began = ticked = shown = time.monotonic()
     with bar as advance:
         note = error = ""
-        for step, batch in enumerate(prefetch(batches, first, last), start=first):
+        for step, batch in enumerate(prefetch(batches, first, last, _threads(workers.backend)), start=first):
             state, values = step_function(
                 state, batch, step, _rates(recipe, step), _decay(recipe, step), _pixel_weight(recipe, step)
             )
@@ -264,6 +264,11 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
         _finish(run, recipe, maps, rows, monitor, trackers)
     workers.wait()
     return run / "checkpoint"
+
+
+def _threads(backend: Any) -> int:
+    """How many make batches: one where training has the cores, several beside an accelerator, which outruns it."""
+    return max(1, min(8, (os.cpu_count() or 1) - 1)) if backend.accelerated() else 1
 
 
 def _check(run: Path, recipe: Recipe, resume: bool) -> None:

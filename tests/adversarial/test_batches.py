@@ -276,9 +276,14 @@ def test_only_the_rows_of_the_batch_are_read():
 # -- the thread ----------------------------------------------------------------------------------------------
 
 
-def test_prefetch_in_order():
-    assert [batch["step"] for batch in prefetch(lambda step: {"step": step}, 3, 20)] == list(range(3, 20))
-    assert list(prefetch(lambda step: {}, 5, 5)) == []
+@pytest.mark.parametrize("threads", [1, 4])
+def test_prefetch_in_order(threads):
+    def make(step):
+        time.sleep(0.01 * (step % 3))
+        return {"step": step}
+
+    assert [batch["step"] for batch in prefetch(make, 3, 20, threads)] == list(range(3, 20))
+    assert list(prefetch(make, 5, 5, threads)) == []
 
 
 def test_prefetch_raises_what_the_thread_raised():
@@ -294,12 +299,13 @@ def test_prefetch_raises_what_the_thread_raised():
     assert seen == [0, 1]
 
 
-def test_prefetch_stays_a_little_ahead_and_ends_when_left():
+@pytest.mark.parametrize("threads", [1, 4])
+def test_prefetch_stays_a_little_ahead_and_ends_when_left(threads):
     made, before = [], threading.active_count()
-    stream = prefetch(lambda step: made.append(step) or {}, 0, 1000, ahead=2)
+    stream = prefetch(lambda step: made.append(step) or {}, 0, 1000, threads)
     next(stream)
     time.sleep(0.2)
-    assert len(made) <= 5
+    assert len(made) == threads + 3
     stream.close()
     assert threading.active_count() == before
 
@@ -317,6 +323,17 @@ def test_crops_lie_in_the_middle_of_their_context():
     # An epoch takes sixteen crops of 4 x 4 of each map of 16 x 16.
     rows = np.concatenate([make._rows(step * 4) for step in range(len(maps) * 4)])
     assert np.bincount(rows).tolist() == [16] * len(maps)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 8), (8, 12)])
+def test_a_region_of_a_moved_map_is_found_in_the_map(shape):
+    rng, values = np.random.default_rng(2), np.arange(np.prod(shape)).reshape(shape)
+    for _ in range(50):
+        move = Symmetry.draw(rng, shape, ("roll", "rotate", "reflect"))
+        start, moved = rng.integers(0, 4, len(shape)), move(values)
+        region = moved[tuple(slice(a, a + 4) for a in start)]
+        found = values[np.ix_(*move.cells(shape, start, (4,) * len(shape)))].transpose(move.axes)
+        np.testing.assert_array_equal(found, region)
 
 
 def test_crops_of_maps_that_do_not_wrap_are_regions_of_them():
