@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+UPLOAD = 120.0  # seconds at the end of a training for wandb to send what is left
+
 
 class Tracker(Protocol):
     """Receives metrics (at a number of maps seen), figures, and files at the end."""
@@ -65,7 +67,8 @@ class JsonLines:
 class Wandb:
     """Weights & Biases; offline needs no account, and ``wandb sync`` uploads later (``--append`` if resumed).
 
-    The run's id is kept in `folder`, so that a training that resumes goes on with the same run.
+    The run's id is kept in `folder`, so that a training that resumes goes on with the same run. Where the server has
+    gone, `close` gives up after two minutes (wandb would go on trying); what was not sent lies in `folder`.
     """
 
     def __init__(self, folder: Path, name: str, project: str, mode: str, recipe: Mapping[str, Any], resume: bool):
@@ -80,7 +83,7 @@ class Wandb:
             resume="allow",
             mode="offline" if mode == "offline" else "online",
             config=dict(recipe),
-            settings=wandb.Settings(silent=True, console="off"),
+            settings=wandb.Settings(silent=True, console="off", finish_timeout=UPLOAD, finish_timeout_raises=True),
         )
 
     def metrics(self, values: Mapping[str, float], maps: int) -> None:

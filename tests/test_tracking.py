@@ -158,6 +158,64 @@ def test_wandb_killed(tmp_path):
     assert [line["maps"] for line in lines(tmp_path / "log.jsonl")] == [10, 20, 30]
 
 
+SERVER = """
+import http.server, json
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        made = {"id": "1", "name": "tiny", "displayName": "", "description": "", "config": "{}", "sweepName": None}
+        made |= {"project": {"id": "1", "name": "higan", "entity": {"id": "1", "name": "us"}}, "historyLineCount": 0}
+        data = {"upsertBucket": {"bucket": made, "inserted": True}} if "upsertBucket" in sent.get("query", "") else {}
+        body = json.dumps({"data": {"model": {"bucket": None}, **data}, "exitcode": None, "limits": {}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+GONE = """
+import pathlib, subprocess, sys, os, time
+from higan import tracking
+from higan.tracking import JsonLines, Trackers, Wandb
+
+folder, tracking.UPLOAD = pathlib.Path(sys.argv[1]), 2.0
+server = subprocess.Popen([sys.executable, "-c", sys.argv[2]], stdout=subprocess.PIPE, text=True)
+os.environ |= {"WANDB_BASE_URL": f"http://127.0.0.1:{int(server.stdout.readline())}", "WANDB_API_KEY": "a" * 40}
+make = lambda: Wandb(folder, "tiny", "higan", "online", {}, resume=False)
+trackers = Trackers([("wandb", make), ("log", lambda: JsonLines(folder / "log.jsonl"))])
+assert "wandb" in trackers._trackers, "the server was not taken for one"
+trackers.metrics({"loss": 0.5}, 10)
+server.kill()
+server.wait()
+trackers.metrics({"loss": 0.4}, 20)
+began = time.monotonic()
+trackers.close()
+assert time.monotonic() - began < 30
+"""
+
+
+def test_the_server_of_wandb_goes_away(tmp_path):
+    """In the middle of a training, which ends all the same, and soon; what was not sent is kept."""
+    pytest.importorskip("wandb")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    words = [sys.executable, "-c", GONE, str(tmp_path), SERVER]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("wandb is no longer tracked: TimeoutError: ") == 1
+    assert [line["maps"] for line in lines(tmp_path / "log.jsonl")] == [10, 20]
+    assert next((tmp_path / "wandb").glob("run-*/*.wandb")).stat().st_size > 0
+
+
 def test_tensorboard(tmp_path, picture):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
