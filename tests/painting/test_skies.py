@@ -1,4 +1,8 @@
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
 
 import healpy as hp
 import numpy as np
@@ -144,6 +148,42 @@ def test_an_interrupted_sky_is_taken_up_at_its_face(emulator, tmp_path, monkeypa
     assert painted[100:] == list(range(3, 12))
     np.testing.assert_array_equal(again.read("brightness_temp"), whole.read("brightness_temp"))
     assert sorted(item.name for item in tmp_path.iterdir()) == ["out.h5", "shell.fits", "whole.h5"]
+
+
+# The first shell is painted, and of the second three faces.
+KILLED = """
+import os, signal, sys
+from higan.cli import main
+from higan.painting.sphere import Sky
+
+paint, painted = Sky.paint, []
+
+def killing(self, *arguments, **options):
+    painted.append(1)
+    if len(painted) == 16:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return paint(self, *arguments, **options)
+
+Sky.paint = killing
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_killed_and_run_again(checkpoint, tmp_path, monkeypatch):
+    maps = lightcone(tmp_path / "cone.h5")
+    for folder in ("whole", "broken"):
+        (tmp_path / folder).mkdir()
+    assert sample(checkpoint, maps.path, tmp_path / "whole/out.h5", "--cell-angle", ANGLE) == 0
+    output = tmp_path / "broken/out.h5"
+    command = ["sample", checkpoint, "--input", maps.path, "--output", output, "--seed", 7, "--cell-angle", ANGLE]
+    run = subprocess.run([sys.executable, "-c", KILLED, *map(str, command)], capture_output=True)
+    assert run.returncode == -signal.SIGKILL, run.stderr.decode()
+    assert sorted(os.listdir(output.parent)) == [".out.h5.faces.h5.partial", "out.h5.partial"]
+    paint, painted = Sky.paint, []
+    monkeypatch.setattr(Sky, "paint", lambda self, face, *a, **k: painted.append(face) or paint(self, face, *a, **k))
+    assert sample(checkpoint, maps.path, output, "--cell-angle", ANGLE) == 0
+    assert painted == list(range(3, 12))
+    assert output.read_bytes() == (tmp_path / "whole/out.h5").read_bytes() and os.listdir(output.parent) == ["out.h5"]
 
 
 def test_parts_of_the_sky_and_other_columns_are_read(tmp_path):
