@@ -1,14 +1,17 @@
-"""What :mod:`tests.test_fuzz` does with map sets, in a process of its own: reads paths, says what came of each."""
+"""What :mod:`tests.test_fuzz` does with HDF5 files, in a process of its own: reads paths, says what came of each."""
 
 import resource
 import sys
 import traceback
 from pathlib import Path
 
+import numpy as np
+
 from higan.cli import info
 from higan.errors import HiganError
 from higan.mapset import MapSet
 from higan.split import split
+from higan.validation.baselines import Baselines
 
 
 def look(path):
@@ -27,11 +30,16 @@ def look(path):
     maps.select(maps.rows_of(parts.train)).read(next(iter(maps.fields)))
 
 
+def paint_baseline(path):
+    Baselines.load(path).paint("local_remap", np.zeros((1, 8, 8)), np.array([[2.0, 15.0]]))
+
+
 if __name__ == "__main__":
+    check = {"maps": look, "baselines": paint_baseline}[sys.argv[1]]
     resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
     for line in sys.stdin:
         try:
-            look(Path(line.strip()))
+            check(Path(line.strip()))
             said = "used"
         except HiganError as error:
             said = f"refused {error}"

@@ -5,6 +5,7 @@ new ones for ten minutes, and says how many it tried.
 """
 
 import collections
+import contextlib
 import copy
 import json
 import os
@@ -146,14 +147,14 @@ def damaged(draw, content):
 
 
 class Elsewhere:
-    """`look` in a process of its own, of 4 GB: on damaged files HDF5 itself may crash, or not return for minutes."""
+    """A check in a process of its own, of 4 GB: on damaged files HDF5 itself may crash, or not return for minutes."""
 
-    def __init__(self):
-        self.process, self.lost = None, collections.Counter()
+    def __init__(self, check):
+        self.check, self.process, self.lost = check, None, collections.Counter()
 
     def __call__(self, path):
         if self.process is None:
-            words = [sys.executable, "-m", "tests.fuzzed"]
+            words = [sys.executable, "-m", "tests.fuzzed", self.check]
             root = Path(__file__).parents[1]
             self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
         self.process.stdin.write(f"{path}\n")
@@ -173,24 +174,27 @@ class Elsewhere:
     def close(self):
         if self.process is not None:
             self.process.communicate()
+        print(f"of these HDF5 was lost in: {dict(self.lost)}")
+        assert SECONDS or not self.lost
+
+
+def fuzz_bytes(content, path, check):
+    """Refused or used; where HDF5 itself is lost, that is counted and said (none in the examples of every day)."""
+    elsewhere = Elsewhere(check)
+
+    def damaged_bytes(content):
+        path.write_bytes(content)
+        elsewhere(path)
+
+    with contextlib.closing(elsewhere):
+        fuzz(content, damaged(content), damaged_bytes)
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])
 def test_bytes_of_map_sets(tmp_path, compression):
-    """Refused or used; where HDF5 itself is lost, that is counted and said (none in the examples of every day)."""
-    path, elsewhere = tmp_path / "maps.h5", Elsewhere()
+    path = tmp_path / "maps.h5"
     content = tiny.maps(n_sim=4, per_sim=1, shape=(4, 4)).save(path, compression=compression).read_bytes()
-
-    def map_set_bytes(content):
-        path.write_bytes(content)
-        elsewhere(path)
-
-    try:
-        fuzz(content, damaged(content), map_set_bytes)
-    finally:
-        elsewhere.close()
-    print(f"of these HDF5 was lost in: {dict(elsewhere.lost)}")
-    assert SECONDS or not elsewhere.lost
+    fuzz_bytes(content, path, "maps")
 
 
 TYPES = st.sampled_from(["f2", "f4", "f8", ">f4", "i4", "u1", "c8", "S3", "?", "M8[s]", "O"])
@@ -250,15 +254,9 @@ def test_parts_of_map_sets(tmp_path):
     fuzz([], st.lists(edits(), min_size=1, max_size=3), map_set_parts, 150)
 
 
-def test_baselines(tmp_path):
+def test_bytes_of_baselines(tmp_path):
     path = tmp_path / "baselines.h5"
-    content = Baselines.fit(tiny.maps(), "density", "brightness_temp").save(path).read_bytes()
-
-    def baselines(content):
-        path.write_bytes(content)
-        Baselines.load(path).paint("local_remap", np.zeros((1, 8, 8)), np.array([[2.0, 15.0]]))
-
-    fuzz(content, damaged(content), baselines)
+    fuzz_bytes(Baselines.fit(tiny.maps(), "density", "brightness_temp").save(path).read_bytes(), path, "baselines")
 
 
 # -- cards ---------------------------------------------------------------------------------------------------

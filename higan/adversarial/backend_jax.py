@@ -150,7 +150,8 @@ def leave(code: int) -> None:
 
 
 def deterministic() -> None:
-    """Nothing to ask for: XLA on a CPU is deterministic."""
+    """Nothing to ask for here: XLA is deterministic on a CPU, and on a GPU where the environment has XLA_FLAGS =
+    --xla_gpu_deterministic_ops=true, which is slower."""
 
 
 @functools.cache
