@@ -156,6 +156,8 @@ class ObjectiveConfig(_Table):
     spread_weight : float
         Of a loss on how much two realisations' Fourier modes differ over how much they miss the truth, of the same
         fields (:func:`higan.adversarial.spectrum.spread_loss`), with `pixel` "crps".
+    modes_by_octave : bool
+        Let both weigh octaves of k alike, in place of bins: for fields whose largest scales would be learnt last.
     octave_weight : float
         Of the CRPS of two realisations' octaves of scale, cell by cell (:func:`higan.adversarial.octaves.octave_crps`),
         with `pixel` "crps".
@@ -198,6 +200,7 @@ class ObjectiveConfig(_Table):
     mean_power_weight: float = Field(default=0.0, ge=0)
     mode_weight: float = Field(default=0.0, ge=0)
     spread_weight: float = Field(default=0.0, ge=0)
+    modes_by_octave: bool = False
     octave_weight: float = Field(default=0.0, ge=0)
     one_point_weight: float = Field(default=0.0, ge=0)
     tail_weight: float = Field(default=0.0, ge=0)

@@ -63,11 +63,13 @@ class MapLosses:
             parts["spectral"] = sum(self._spectral(*pair) for pair in chosen) / len(chosen)
             total = total + losses.spectral_weight * parts["spectral"]
         if losses.mode_weight:
-            scores = [mode_score(*_halves(x), real, config.window, mean) for x, real in chosen]
+            scores = [mode_score(*_halves(x), real, config.window, mean, losses.modes_by_octave) for x, real in chosen]
             parts["modes"] = sum(scores) / len(scores)
             total = total + losses.mode_weight * parts["modes"]
         if losses.spread_weight:
-            spreads = [spread_loss(*_halves(x), real, config.window, mean) for x, real in chosen]
+            spreads = [
+                spread_loss(*_halves(x), real, config.window, mean, losses.modes_by_octave) for x, real in chosen
+            ]
             parts["spread"], loss = (sum(x) / len(chosen) for x in zip(*spreads, strict=True))
             total = total + losses.spread_weight * loss
         if losses.octave_weight:

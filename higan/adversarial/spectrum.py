@@ -141,7 +141,9 @@ def spectral_crps(
     return score + slope_weight * ops.mean(crps(*(values[:, 1:] - values[:, :-1] for values in logs)))
 
 
-def mode_score(first: Any, second: Any, real: Any, window: str | None = None, mean: Mean = alone) -> Any:
+def mode_score(
+    first: Any, second: Any, real: Any, window: str | None = None, mean: Mean = alone, by_octave: bool = False
+) -> Any:
     """Energy score of two realisations' Fourier modes, mean over maps, bins of k and channels; lower is better.
 
     A score of cells is decided by the scales that hold most of the variance; on the others realisations may differ by
@@ -154,6 +156,8 @@ def mode_score(first: Any, second: Any, real: Any, window: str | None = None, me
         Two realisations and the truth of one condition each; cells are square.
     window, mean
         As of :func:`spectral_loss`.
+    by_octave : bool
+        Weigh octaves of k alike instead of bins, of which the highest octave holds half and the lowest one.
 
     Returns
     -------
@@ -185,10 +189,12 @@ def mode_score(first: Any, second: Any, real: Any, window: str | None = None, me
     both, apart, true = mean([ops.stop_gradient(_binned(ops.mean(x, axis=0), shape)) for x in _parted(*modes)])
     root = ops.sqrt(ops.maximum(2.0 * (both - apart), ops.maximum(0.1 * (both + apart), LEAST**2 * true)))
     score = ops.concatenate([ops.mean(crps(*sums), axis=0)[None], score])
-    return ops.mean(quotient(score, ops.concatenate([root[:1], root]), 1e-6))
+    return _over_scales(quotient(score, ops.concatenate([root[:1], root]), 1e-6), by_octave)
 
 
-def spread_loss(first: Any, second: Any, real: Any, window: str | None = None, mean: Mean = alone) -> tuple[Any, Any]:
+def spread_loss(
+    first: Any, second: Any, real: Any, window: str | None = None, mean: Mean = alone, by_octave: bool = False
+) -> tuple[Any, Any]:
     """How far two realisations' modes differ by more or less than they miss the truth, and a loss that mends it.
 
     Proper scores are best where realisations differ as much as they miss the truth, but say so faintly where they are
@@ -197,7 +203,7 @@ def spread_loss(first: Any, second: Any, real: Any, window: str | None = None, m
 
     Parameters
     ----------
-    first, second, real, window, mean
+    first, second, real, window, mean, by_octave
         As of :func:`mode_score`.
 
     Returns
@@ -237,7 +243,8 @@ def spread_loss(first: Any, second: Any, real: Any, window: str | None = None, m
     least = LEAST**2 * mean(ops.mean(ops.concatenate([true[1:2], true[1:]]), axis=1, keepdims=True))
     excess = ops.clip(ops.log(quotient(3.0 * now + least, both + least, 1e-12) + 1e-12), -1.0, 1.0)
     excess = ops.where(least > 0, excess, 0.0)
-    return ops.mean(ops.abs(excess)), ops.mean(excess * quotient(apart, now + least, 1e-12))
+    slope = excess * quotient(apart, now + least, 1e-12)
+    return _over_scales(ops.abs(excess), by_octave), _over_scales(slope, by_octave)
 
 
 def mean_power(maps: Any, window: str | None = None) -> Any:
@@ -343,6 +350,17 @@ def _squared(modes: Any) -> Any:
 def _modulus(modes: Any) -> Any:
     """|f|, with a gradient of 0 at 0."""
     return ops.sqrt(_squared(modes) + 1e-12)
+
+
+def _over_scales(values: Any, by_octave: bool) -> Any:
+    """Mean of `values` (1 + bins, …), of a map's mean and of each bin of k, over scales and all else."""
+    if not by_octave:
+        return ops.mean(values)
+    # Bin i, from 1, is of i times the lowest k.
+    octaves = np.concatenate([[-1], np.log2(np.arange(1, values.shape[0])).astype(int)])
+    _, which, counts = np.unique(octaves, return_inverse=True, return_counts=True)
+    weights = (1 / (len(counts) * counts[which])).astype(np.float32)
+    return ops.sum(weights * ops.mean(ops.reshape(values, (values.shape[0], -1)), axis=1))
 
 
 def _binned(values: Any, shape: Sequence[int]) -> Any:

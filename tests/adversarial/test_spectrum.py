@@ -123,9 +123,12 @@ def test_mode_score_is_that_of_complex_modes(shape, window):
     missed = bins @ (abs(f1 - f) ** 2 + abs(f2 - f) ** 2).mean(axis=0) / 2
     # Of independent realisations half of it is the spread; few modes tell more or less.
     root = np.sqrt(np.maximum(2 * (missed - bins @ (abs(f1 - f2) ** 2).mean(axis=0) / 2), missed / 10))
-    expected = np.mean([score(*sums) / root[0], *(bins @ score(f1, f2, f) / root)])
-    maps = (x[..., None].astype("float32") for x in (first, second, real))
-    assert float(mode_score(*maps, window)) == pytest.approx(expected, rel=1e-3)
+    scores = np.array([score(*sums) / root[0], *(bins @ score(f1, f2, f) / root)])
+    maps = [x[..., None].astype("float32") for x in (first, second, real)]
+    assert float(mode_score(*maps, window)) == pytest.approx(scores.mean(), rel=1e-3)
+    octaves = [scores[:1], *(scores[2**i : 2 ** (i + 1)] for i in range(10) if 2**i < len(scores))]
+    expected = np.mean([octave.mean() for octave in octaves])
+    assert float(mode_score(*maps, window, by_octave=True)) == pytest.approx(expected, rel=1e-3)
 
 
 def test_every_scale_should_scatter_as_the_truth():
@@ -176,6 +179,8 @@ def test_spread_loss(scatter, window):
     maps = [(30 + common + x).astype("float32") for x in (scatter * first, scatter * second, real)]
     expected = np.log(1.5 * scatter**2 / (1 + 0.5 * scatter**2))
     assert float(spread_loss(*maps, window)[1]) == pytest.approx(expected, abs=0.03)
+    # The largest scales have few modes.
+    assert float(spread_loss(*maps, window, by_octave=True)[1]) == pytest.approx(expected, abs=0.08)
 
 
 def test_spread_loss_is_of_each_map():
