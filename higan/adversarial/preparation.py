@@ -308,9 +308,9 @@ def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
     return DrawnCard(field=drawn.field, coarse=drawn.coarse, **found)
 
 
-# What a network may be given that was trained without: interpolation has no weights, slopes, gates and what is made of
-# top-hats start at zero, and what is drawn cell by cell starts small.
-ADDED = ("interpolated", "tracing", "gated", "cellwise", "top_hats")
+# What a network may be given that was trained without: interpolation has no weights, slopes, gates, what is made of
+# top-hats and noise there start at zero, and what is drawn cell by cell starts small.
+ADDED = ("interpolated", "tracing", "gated", "cellwise", "top_hats", "stochastic_barrier")
 
 
 def is_run(initial: Path) -> bool:

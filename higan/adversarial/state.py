@@ -110,7 +110,7 @@ def _run_weights(path: Path, names: tuple[str, ...], state: Any, order: Mapping[
 def _checkpoint_weights(folder: Path, generator: Any, state: Any, backend: Any) -> Any:
     """`state` with the generator of a checkpoint.
 
-    What its network lacks starts as in a new one: slopes and gates without effect.
+    What its network lacks starts as in a new one: slopes, gates and noise in the barrier without effect.
     """
     from higan.painting.painter import Painter, weight_names, weights_of
 
@@ -119,9 +119,9 @@ def _checkpoint_weights(folder: Path, generator: Any, state: Any, backend: Any) 
     new = backend.to_host(state)
     for i, name in enumerate(weight_names(generator)):
         if name in weights:
-            # One that the head has for slopes alone is 0.
+            # Those that the head has for slopes alone are 0, as those of what is new to the network of top-hats.
             values = np.zeros_like(new["generator"][i])
-            values[..., : weights[name].shape[-1]] = weights[name]
+            values[tuple(slice(n) for n in weights[name].shape)] = weights[name]
             new["generator"][i] = values
     return backend.to_device({**new, "average": new["generator"]})
 

@@ -87,6 +87,10 @@ class GeneratorConfig(BaseModel):
         within these spheres (discs in two dimensions). What an excursion set decides (Furlanetto, Zaldarriaga &
         Hernquist 2004, ApJ 613, 1: gas is ionised where the density within any sphere about it is above a barrier) is
         such a function, which convolutions take long to learn. Up to 4 times the stride.
+    stochastic_barrier : bool
+        The network that sees the means in top-hats sees the noise of every level, too, interpolated: what it decides
+        depends on what no map says, such as the density in front of a slab and behind it, which is alike over as large
+        scales. Noise that comes up through the U-Net gets there late in a training.
     embedding : int
         Width of the embedding of the parameters.
     """
@@ -109,6 +113,7 @@ class GeneratorConfig(BaseModel):
     gated: bool = False
     cellwise: bool = False
     top_hats: list[Annotated[float, Field(ge=0.5, le=1e4)]] = Field(default=[], max_length=32)
+    stochastic_barrier: bool = False
     embedding: int = Field(default=64, ge=1, le=4096)
 
     @model_validator(mode="before")
@@ -135,7 +140,7 @@ class GeneratorConfig(BaseModel):
             raise ValueError("knots lie as profiles do: give profiles, or leave knots out")
         if self.psf and not self.profiles:
             raise ValueError("psf is what galaxies of profiles are seen through: give profiles, or leave psf out")
-        for name in ("gated", "cellwise"):
+        for name in ("gated", "cellwise", "stochastic_barrier"):
             if getattr(self, name) and not self.noise_channels:
                 raise ValueError(
                     f"{name} is of noise, of which there is none: give noise_channels, or leave {name} out"
@@ -146,6 +151,10 @@ class GeneratorConfig(BaseModel):
             raise ValueError(
                 f"top_hats are of maps without edges, with two widths or more, and of {WIDEST:g} times the stride at "
                 f"most ({WIDEST * self.stride:g} cells here): give others, or leave them out"
+            )
+        if self.stochastic_barrier and not self.top_hats:
+            raise ValueError(
+                "stochastic_barrier is of the network that sees top_hats: give these, or leave stochastic_barrier out"
             )
         if self.isotropic and self.centred:
             raise ValueError("centred maps tell directions apart by coordinates: leave isotropic or centred out")
@@ -159,10 +168,9 @@ class GeneratorConfig(BaseModel):
         >>> GeneratorConfig(widths=[1], bottom_blocks=1, noise_channels=0).count_weights(1, 1, 1, 0)
         16
         """
-        told = self.numbers_told(n_outputs)
         if self.network == "profiles":
             dense = (n_parameters + self.latent - 1 + (DENSE_LAYERS - 1) * (self.embedding + 1)) * self.embedding
-            return dense + (self.embedding + 1) * told
+            return dense + (self.embedding + 1) * self.numbers_told(n_outputs)
         modulating, centre = n_parameters + self.latent, ndim + 4 if self.centred else 0
         if self.profiles:
             modulating, centre = modulating - 2, 2 * self.profiles
@@ -181,7 +189,7 @@ class GeneratorConfig(BaseModel):
         if modulating:
             count += (modulating + 1) * self.embedding + (self.embedding + 1) * self.embedding
         if self.profiles:
-            count += (self.embedding + 1) * told
+            count += (self.embedding + 1) * self.numbers_told(n_outputs)
         if n_inputs:
             count += convolution(n_inputs + centre, self.widths[0])
             for width, wider in pairwise(self.widths):
@@ -195,7 +203,9 @@ class GeneratorConfig(BaseModel):
         first = self.widths[0]
         if n_inputs and self.top_hats:
             film = (self.embedding + 1) * 2 * LOCAL_WIDTH if modulating else 0
-            count += convolution(n_inputs * (1 + len(self.top_hats)), LOCAL_WIDTH, 1) + LOCAL_LAYERS * film
+            told = n_inputs * (1 + len(self.top_hats))
+            told += self.levels * self.noise_channels if self.stochastic_barrier else 0
+            count += convolution(told, LOCAL_WIDTH, 1) + LOCAL_LAYERS * film
             count += (LOCAL_LAYERS - 1) * convolution(LOCAL_WIDTH, LOCAL_WIDTH, 1)
             count += convolution(LOCAL_WIDTH, first + n_outputs, 1)
         if self.cellwise:

@@ -141,6 +141,9 @@ def build_generator(
             return keras.layers.Concatenate(name=name, dtype=dtype)([x, ops.log(radius), ops.exp(-radius)])
         return Position(name=name, dtype=dtype)(x) if config.centred else x
 
+    every = None
+    if config.cellwise or config.stochastic_barrier:
+        every = _at_every_cell(noise, dtype, edge=config.centred)
     local = None
     if n_inputs:
         # A latent vector modulates all there is; without one no noise is seen on the way down.
@@ -148,7 +151,14 @@ def build_generator(
         fields = within(seen, beyond) if beyond else seen
         if config.top_hats:
             means = TopHats(config.top_hats, beyond, name="top_hats", dtype="float32")(seen)
-            local = _pointwise([fields, means], embedding, seed, dtype)
+            known, knowing = [fields, means], embedding
+            if config.stochastic_barrier:
+                known = [
+                    *(for_each(x, f"local_{name}") for x, name in zip(known, ("fields", "means"), strict=True)),
+                    every,
+                ]
+                knowing = for_each(embedding, "local_embedding")
+            local = _pointwise(known, knowing, seed, dtype)
     # Without fields there is nothing to look at on the way down: the coarsest noise is where a map begins.
     skips: list[Any] = [None] * (config.levels - 1)
     if n_inputs:
@@ -180,7 +190,7 @@ def build_generator(
             x = keras.layers.Add(name="merge0_local", dtype=dtype)([x, for_each(told, "local")])
         x = _block(x, width, f"up{level}", embedding, noise[level], gated=config.gated, **options)
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)
-    drawn = _cellwise(x, noise, config.widths[0], n_outputs, **options) if config.cellwise else None
+    drawn = _cellwise(x, every, config.widths[0], n_outputs, **options) if config.cellwise else None
     tracing = n_inputs if config.tracing else 0
     x = convolution(x, n_outputs * (1 + tracing), "head", gain=0.3, **options)
     x = ops.cast(x, "float32")
@@ -297,20 +307,25 @@ def _pointwise(inputs: list[Any], embedding: Any, seed: int, dtype: str) -> Any:
     return h
 
 
-def _cellwise(x: Any, noise: list[Any], width: int, n_outputs: int, **options: Any) -> Any:
+def _at_every_cell(noise: list[Any], dtype: str, *, edge: bool) -> Any:
+    """The noise of every level at each cell, interpolated; large-scale modes have the same power from every level."""
+    ndim, every = len(noise[0].shape) - 2, noise[-1]
+    for level in reversed(range(len(noise) - 1)):
+        every = double(every, f"cell_double{level}", dtype, edge=edge, interpolated=True)
+        every = keras.layers.Concatenate(name=f"cell_noise{level}", dtype=dtype)(
+            [noise[level], 2 ** (-ndim / 2) * every]
+        )
+    return every
+
+
+def _cellwise(x: Any, every: Any, width: int, n_outputs: int, **options: Any) -> Any:
     """What is drawn cell by cell from the noise of every level and the features there.
 
     Noise that has to come up through the network is drowned by what flows there, and training then draws all that is
     random from the finest level, which is white. It does not start at zero: power is a square, and next to none has
-    next to no gradient. A mode of large scale has the same power from every level.
+    next to no gradient.
     """
     dtype = options["dtype"]
-    ndim, every = len(x.shape) - 2, noise[-1]
-    for level in reversed(range(len(noise) - 1)):
-        every = double(every, f"cell_double{level}", dtype, edge=options["edge"], interpolated=True)
-        every = keras.layers.Concatenate(name=f"cell_noise{level}", dtype=dtype)(
-            [noise[level], 2 ** (-ndim / 2) * every]
-        )
     h = convolution(x, width, "cell_features", kernel=1, gain=1.0, **options)
     injected = convolution(every, width, "cell_noise", kernel=1, gain=1.0, **options)
     h = activation(keras.layers.Add(name="cell_noisy", dtype=dtype)([h, injected]), "cell_acta", dtype)

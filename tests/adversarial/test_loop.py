@@ -404,6 +404,11 @@ def test_a_checkpoint_may_be_given_slopes_and_gates(tmp_path):
     taught = loop.train(tiny.recipe(training=learning, generator=more), tmp_path / "third", maps=tiny.maps())
     learnt = weights(taught / "generator.weights.h5")
     assert all(np.any(learnt[name]) for name in after.keys() - before.keys())
+    # Noise among what a taught network of top-hats sees starts without effect.
+    barrier = tiny.recipe(training={**still, "initial": str(taught)}, generator={**more, "stochastic_barrier": True})
+    started = loop.train(barrier, tmp_path / "barrier", maps=tiny.maps())
+    painted = [load(path).sample(field, parameters, seed=1) for path in (taught, started)]
+    np.testing.assert_allclose(painted[1], painted[0], rtol=1e-5)
     # What is drawn cell by cell starts as in a new network, not at zero.
     drawing = {**more, "cellwise": True}
     drawn = loop.train(tiny.recipe(training=still, generator=drawing), tmp_path / "drawn", maps=tiny.maps())

@@ -60,6 +60,7 @@ def test_bfloat16_weights_and_output_are_float32():
         {},
         {"interpolated": True, "tracing": True, "gated": True, "cellwise": True},
         {"top_hats": [1.0, 3.5, 16.0]},
+        {"top_hats": [1.0, 3.5], "stochastic_barrier": True},
     ],
 )
 def test_rolling_by_the_stride_rolls_the_output(ndim, network):
@@ -158,10 +159,23 @@ def test_a_crop_is_painted_as_the_map_is():
 
 def test_top_hats_start_without_effect():
     options = dict(ndim=2, n_inputs=1, n_outputs=1, n_parameters=2, seed=1)
-    config = GeneratorConfig(**tiny.NETWORK, top_hats=[1.0, 3.0])
+    config = GeneratorConfig(**tiny.NETWORK, top_hats=[1.0, 3.0], stochastic_barrier=True)
     values = arguments(config, (8, 8))
-    plain = build_generator(config.model_copy(update={"top_hats": []}), **options)
+    plain = build_generator(config.model_copy(update={"top_hats": [], "stochastic_barrier": False}), **options)
     np.testing.assert_array_equal(call(build_generator(config, **options), values), call(plain, values))
+
+
+def test_noise_of_every_level_moves_the_barrier():
+    """Through the network of top-hats alone, where nothing comes up through the U-Net."""
+    config, model = build(2, widths=[4, 4, 4], top_hats=[1.0, 3.0], stochastic_barrier=True)
+    values = arguments(config, (16, 16))
+    for layer in ("head", "local"):  # nothing but what that network tells the head
+        model.get_layer(layer).weights[0].assign(np.zeros(model.get_layer(layer).weights[0].shape, "float32"))
+    before = call(model, values)
+    for level in range(3):
+        changed = [x.copy() for x in values]
+        changed[2 + level] += 1.0
+        assert np.abs(call(model, changed) - before).mean() > 0.02 * before.std()
 
 
 def test_tracing_adds_slopes_times_the_fields_of_the_same_cell():
@@ -240,6 +254,7 @@ def test_rolling_by_less_than_the_stride_does_not():
         {"widths": [4] * 4, "interpolated": True, "tracing": True, "gated": True, "cellwise": True},
         {"widths": [4, 4], "bottom_blocks": 1, "top_hats": [2.0, 8.0]},
         {"widths": [4, 4, 4], "bottom_blocks": 1, "top_hats": [15.5]},
+        {"widths": [4, 4, 4], "bottom_blocks": 1, "top_hats": [2.0], "stochastic_barrier": True},
     ],
 )
 def test_receptive_radius(network):
@@ -337,7 +352,7 @@ def test_everything_that_goes_in_matters(which):
     assert np.abs(call(model, other) - call(model, values)).std() > 1e-3
 
 
-FULL = {"tracing": True, "gated": True, "cellwise": True, "top_hats": [1.0, 2.5]}
+FULL = {"tracing": True, "gated": True, "cellwise": True, "top_hats": [1.0, 2.5], "stochastic_barrier": True}
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ def painters():
             ndim=3,
             widths=[4, 6],
             top_hats=[1.0, 2.8],
+            stochastic_barrier=True,
             **dict.fromkeys(["normalised", "isotropic", "interpolated", "tracing", "gated", "cellwise"], True),
         ),
     }
