@@ -249,7 +249,7 @@ def test_weights_are_counted_without_building(n_inputs, centred):
         (2, 1, {"tracing": True, "interpolated": True, "gated": True, "cellwise": True}),
         (3, 2, {"top_hats": [] if centred else [1.0, 2.0, 8.0]}),
         (2, 0, {"top_hats": [] if centred else [1.0]}),
-        (2, 1, {} if centred else {"top_hats": [1.0], "stochastic_barrier": True}),
+        (2, 1, {} if centred else {"top_hats": [1.0], "stochastic_barrier": True, "smoothed_noise": 3}),
     ):
         config = GeneratorConfig(**{**tiny.NETWORK, "centred": centred, **changes})
         shape = {"ndim": ndim, "n_inputs": n_inputs, "n_outputs": 2, "n_parameters": n_parameters}

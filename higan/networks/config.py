@@ -91,6 +91,10 @@ class GeneratorConfig(BaseModel):
         The network that sees the means in top-hats sees the noise of every level, too, interpolated: what it decides
         depends on what no map says, such as the density in front of a slab and behind it, which is alike over as large
         scales. Noise that comes up through the U-Net gets there late in a training.
+    smoothed_noise : int
+        So many times the noise of the coarsest level is smoothed, each time over twice as many of its cells, and given
+        beside it to what is drawn cell by cell and to the barrier. Noise is white on scales larger than a coarse cell;
+        what a map leaves open there may not be.
     embedding : int
         Width of the embedding of the parameters.
     """
@@ -114,6 +118,7 @@ class GeneratorConfig(BaseModel):
     cellwise: bool = False
     top_hats: list[Annotated[float, Field(ge=0.5, le=1e4)]] = Field(default=[], max_length=32)
     stochastic_barrier: bool = False
+    smoothed_noise: int = Field(default=0, ge=0, le=4)
     embedding: int = Field(default=64, ge=1, le=4096)
 
     @model_validator(mode="before")
@@ -155,6 +160,11 @@ class GeneratorConfig(BaseModel):
         if self.stochastic_barrier and not self.top_hats:
             raise ValueError(
                 "stochastic_barrier is of the network that sees top_hats: give these, or leave stochastic_barrier out"
+            )
+        if self.smoothed_noise and (self.centred or not (self.cellwise or self.stochastic_barrier)):
+            raise ValueError(
+                "smoothed_noise is for what is drawn cell by cell or for the barrier, of maps without edges: give "
+                "cellwise or stochastic_barrier, or leave smoothed_noise out"
             )
         if self.isotropic and self.centred:
             raise ValueError("centred maps tell directions apart by coordinates: leave isotropic or centred out")
@@ -200,16 +210,16 @@ class GeneratorConfig(BaseModel):
         for width, wider in pairwise(self.widths):
             joined = 2 * width if n_inputs else width + centre
             count += convolution(wider, width, 1) + convolution(joined, width) + block(width, self.noise_channels)
-        first = self.widths[0]
+        first, everywhere = self.widths[0], (self.levels + self.smoothed_noise) * self.noise_channels
         if n_inputs and self.top_hats:
             film = (self.embedding + 1) * 2 * LOCAL_WIDTH if modulating else 0
             told = n_inputs * (1 + len(self.top_hats))
-            told += self.levels * self.noise_channels if self.stochastic_barrier else 0
+            told += everywhere if self.stochastic_barrier else 0
             count += convolution(told, LOCAL_WIDTH, 1) + LOCAL_LAYERS * film
             count += (LOCAL_LAYERS - 1) * convolution(LOCAL_WIDTH, LOCAL_WIDTH, 1)
             count += convolution(LOCAL_WIDTH, first + n_outputs, 1)
         if self.cellwise:
-            hidden = 2 * convolution(first, first, 1) + convolution(self.levels * self.noise_channels, first, 1)
+            hidden = 2 * convolution(first, first, 1) + convolution(everywhere, first, 1)
             count += hidden + convolution(first, n_outputs, 1)
         return count + convolution(first, n_outputs * (1 + (n_inputs if self.tracing else 0)))
 

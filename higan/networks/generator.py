@@ -20,6 +20,7 @@ from higan.networks.layers import (
     PixelNorm,
     Position,
     Repeated,
+    Smoothed,
     TopHats,
     activation,
     by_channel,
@@ -143,7 +144,7 @@ def build_generator(
 
     every = None
     if config.cellwise or config.stochastic_barrier:
-        every = _at_every_cell(noise, dtype, edge=config.centred)
+        every = _at_every_cell(noise, config.smoothed_noise, dtype, edge=config.centred)
     local = None
     if n_inputs:
         # A latent vector modulates all there is; without one no noise is seen on the way down.
@@ -307,9 +308,11 @@ def _pointwise(inputs: list[Any], embedding: Any, seed: int, dtype: str) -> Any:
     return h
 
 
-def _at_every_cell(noise: list[Any], dtype: str, *, edge: bool) -> Any:
+def _at_every_cell(noise: list[Any], smoothed: int, dtype: str, *, edge: bool) -> Any:
     """The noise of every level at each cell, interpolated; large-scale modes have the same power from every level."""
     ndim, every = len(noise[0].shape) - 2, noise[-1]
+    if smoothed:
+        every = Smoothed(smoothed, name="cell_smoothed", dtype=dtype)(every)
     for level in reversed(range(len(noise) - 1)):
         every = double(every, f"cell_double{level}", dtype, edge=edge, interpolated=True)
         every = keras.layers.Concatenate(name=f"cell_noise{level}", dtype=dtype)(

@@ -240,6 +240,30 @@ class Repeated(keras.layers.Layer):
         return (shapes[1][0], *shapes[0][1:])
 
 
+class Smoothed(keras.layers.Layer):
+    """White noise (batch, *shape, channels), beside it smoothed over 2, 4, … cells, `times` channels in all.
+
+    Binomial weights of 1, 2, 1 along every axis, their cells twice as far apart each time (Holschneider et al. 1989's
+    algorithme à trous); each of unit variance. Periodic.
+    """
+
+    def __init__(self, times: int, **options: Any):
+        super().__init__(**options)
+        self.times = times
+
+    def call(self, x: Any) -> Any:
+        found, weights, axes = [x], np.ones(1), range(1, len(x.shape) - 1)
+        for far in 2 ** np.arange(self.times):
+            for axis in axes:
+                x = 0.5 * x + 0.25 * (ops.roll(x, int(far), axis) + ops.roll(x, -int(far), axis))
+            weights = np.convolve(weights, np.bincount([0, far, 2 * far], [0.25, 0.5, 0.25]))
+            found.append(float(np.square(weights).sum() ** (-len(axes) / 2)) * x)
+        return ops.concatenate(found, axis=-1)
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return (*shape[:-1], (1 + self.times) * shape[-1])
+
+
 class PixelNorm(keras.layers.Layer):
     """Scale each cell's features to unit mean square over channels (Karras et al. 2018, 1710.10196, sec. 4.2)."""
 

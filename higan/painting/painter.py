@@ -32,7 +32,8 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
 
     The interval of cells that one input cell touches is followed through the network: a 3 x 3 convolution widens it
     by one on each side, halving and doubling round it outwards, and interpolation touches the cells beside it. Without
-    input `fields` it begins as a cell of the coarsest noise. Means in top-hats go by a way of their own.
+    input `fields` it begins as a cell of the coarsest noise. Means in top-hats and smoothed noise go by ways of their
+    own.
 
     Examples
     --------
@@ -55,6 +56,12 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
             for _ in range(level):
                 first, last = 2 * first - 1, 2 * last + 2
             found += [cell - (first - 3), last + 3 - cell]  # the last block, head
+        if config.smoothed_noise:
+            first = last = cell // config.stride
+            first, last = first - (2**config.smoothed_noise - 1), last + 2**config.smoothed_noise - 1
+            for _ in range(config.levels - 1):
+                first, last = 2 * first - 1, 2 * last + 2
+            found += [cell - (first - 3), last + 3 - cell]
         return max(found)
 
     return max(reach(cell) for cell in range(config.stride))

@@ -1,9 +1,10 @@
+import keras
 import numpy as np
 import pytest
 
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
-from higan.networks.layers import Interpolation, Position, TopHats
+from higan.networks.layers import Interpolation, Position, Smoothed, TopHats
 from higan.painting.painter import receptive_radius
 from tests import backends, tiny
 
@@ -60,7 +61,7 @@ def test_bfloat16_weights_and_output_are_float32():
         {},
         {"interpolated": True, "tracing": True, "gated": True, "cellwise": True},
         {"top_hats": [1.0, 3.5, 16.0]},
-        {"top_hats": [1.0, 3.5], "stochastic_barrier": True},
+        {"top_hats": [1.0, 3.5], "stochastic_barrier": True, "smoothed_noise": 2},
     ],
 )
 def test_rolling_by_the_stride_rolls_the_output(ndim, network):
@@ -237,6 +238,32 @@ def test_noise_of_every_level_is_drawn_by():
         assert np.abs(call(model, changed) - before).mean() > 0.02 * before.std()
 
 
+def test_smoothed_noise_reaches_farther_than_fields():
+    """A cell of the coarsest noise changed: nothing beyond h, something close to it."""
+    network = {"widths": [4, 4], "bottom_blocks": 1, "cellwise": True, "top_hats": [1.0], "stochastic_barrier": True}
+    config, model = build(1, n_parameters=0, smoothed_noise=3, **network)
+    h, fields = receptive_radius(config), receptive_radius(config.model_copy(update={"smoothed_noise": 0}))
+    values = arguments(config, [64], n=1, n_parameters=0)
+    before = call(model, values)
+    values[-1][0, 16] += 3.0  # cells 32 and 33
+    change = np.flatnonzero(np.abs(call(model, values) - before)[0, :, 0] > 1e-7)
+    assert h - 2 * config.stride <= max(33 - change.min(), change.max() - 32) <= h and h > fields
+
+
+@pytest.mark.parametrize("shape", [(64,), (128, 128), (32, 32, 32)])
+def test_smoothed_noise(shape):
+    """Of unit variance, less of it at small scales each time, and the more at large ones; periodic."""
+    noise = np.random.default_rng(1).normal(size=(400 if len(shape) == 1 else 4, *shape, 1)).astype("float32")
+    axes = tuple(range(1, len(shape) + 1))
+    out = keras.ops.convert_to_numpy(Smoothed(2)(noise))
+    np.testing.assert_array_equal(out[..., :1], noise)
+    np.testing.assert_allclose(out.std(axis=(0, *axes)), 1, atol=0.06)
+    power = (np.abs(np.fft.fft(out, axis=1)) ** 2).mean(axis=(0, *axes[1:]))
+    assert (np.diff(power[1]) > 0.5 * power[1, 0]).all() and (power[shape[0] // 2, 1:] < 1e-6 * power[1, 1:]).all()
+    rolled = keras.ops.convert_to_numpy(Smoothed(2)(np.roll(noise, 5, 1)))
+    np.testing.assert_allclose(rolled, np.roll(out, 5, 1), atol=1e-5)
+
+
 def test_rolling_by_less_than_the_stride_does_not():
     config, model = build()
     values = arguments(config, (8, 8))
@@ -352,7 +379,14 @@ def test_everything_that_goes_in_matters(which):
     assert np.abs(call(model, other) - call(model, values)).std() > 1e-3
 
 
-FULL = {"tracing": True, "gated": True, "cellwise": True, "top_hats": [1.0, 2.5], "stochastic_barrier": True}
+FULL = {
+    "tracing": True,
+    "gated": True,
+    "cellwise": True,
+    "top_hats": [1.0, 2.5],
+    "stochastic_barrier": True,
+    "smoothed_noise": 2,
+}
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ def painters():
             widths=[4, 6],
             top_hats=[1.0, 2.8],
             stochastic_barrier=True,
+            smoothed_noise=2,
             **dict.fromkeys(["normalised", "isotropic", "interpolated", "tracing", "gated", "cellwise"], True),
         ),
     }
