@@ -253,10 +253,12 @@ class Smoothed(keras.layers.Layer):
 
     def call(self, x: Any) -> Any:
         found, weights, axes = [x], np.ones(1), range(1, len(x.shape) - 1)
-        for far in 2 ** np.arange(self.times):
+        for far in (2**i for i in range(self.times)):
             for axis in axes:
-                x = 0.5 * x + 0.25 * (ops.roll(x, int(far), axis) + ops.roll(x, -int(far), axis))
-            weights = np.convolve(weights, np.bincount([0, far, 2 * far], [0.25, 0.5, 0.25]))
+                x = 0.5 * x + 0.25 * (ops.roll(x, far, axis) + ops.roll(x, -far, axis))
+            apart = np.zeros(2 * far + 1)
+            apart[::far] = 0.25, 0.5, 0.25
+            weights = np.convolve(weights, apart)
             found.append(float(np.square(weights).sum() ** (-len(axes) / 2)) * x)
         return ops.concatenate(found, axis=-1)
 
