@@ -8,12 +8,12 @@ moved from there by second-order Lagrangian perturbation theory (Scoccimarro 199
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from higan.cores import cores
 from higan.errors import ParameterError
 from higan.noise import noise_field
 
@@ -271,18 +271,13 @@ def _lengths(n: int, side: float) -> np.ndarray:
 def _transform(x: np.ndarray) -> np.ndarray:
     import scipy.fft  # here, so that a card is read without it
 
-    return scipy.fft.rfftn(x, workers=_cores())
+    return scipy.fft.rfftn(x, workers=cores())
 
 
 def _back(x: np.ndarray, n: int) -> np.ndarray:
     import scipy.fft
 
-    return scipy.fft.irfftn(x.astype(np.complex64, copy=False), s=(n,) * 3, workers=_cores())
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return scipy.fft.irfftn(x.astype(np.complex64, copy=False), s=(n,) * 3, workers=cores())
 
 
 def _lay(displacement: Sequence[np.ndarray], cells: int) -> np.ndarray:

@@ -70,7 +70,8 @@ class UnitFlux:
 
     def __getitem__(self, index: Any) -> np.ndarray:
         maps = np.asarray(self.array[index])
-        return (maps / self.fluxes[index].reshape(-1, *(1,) * (maps.ndim - 1))).astype(np.float32)
+        rows = index[0] if isinstance(index, tuple) else index
+        return (maps / self.fluxes[rows].reshape(-1, *(1,) * (maps.ndim - 1))).astype(np.float32)
 
 
 def measure(stamps: Any) -> dict[str, np.ndarray]:

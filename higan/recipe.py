@@ -157,7 +157,8 @@ class ObjectiveConfig(_Table):
         Of a loss on how much two realisations' Fourier modes differ over how much they miss the truth, of the same
         fields (:func:`higan.adversarial.spectrum.spread_loss`), with `pixel` "crps".
     modes_by_octave : bool
-        Let both weigh octaves of k alike, in place of bins: for fields whose largest scales would be learnt last.
+        Let `mode_weight` and `spread_weight` weigh octaves of k alike, in place of bins: for fields whose largest
+        scales would be learnt last.
     octave_weight : float
         Of the CRPS of two realisations' octaves of scale, cell by cell (:func:`higan.adversarial.octaves.octave_crps`),
         with `pixel` "crps".
@@ -230,6 +231,8 @@ class ObjectiveConfig(_Table):
         for name in ("spectral_floor", "spectral_slope_weight"):
             if self.spectral != "crps" and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} is a matter of spectral = 'crps' alone")
+        if self.modes_by_octave and not (self.mode_weight or self.spread_weight):
+            raise ValueError("modes_by_octave is a matter of mode_weight and spread_weight: give one, or leave it out")
         scores = ("mode", "spread", "octave", "one_point", "tail", "shape", "statistics")
         for name in (f"{score}_weight" for score in scores):
             if getattr(self, name) and self.pixel != "crps":
@@ -266,7 +269,7 @@ class TrainingConfig(_Table):
         boxes; many cheap simulations first, then a few dear ones. Or a checkpoint, a folder or the name of a shipped
         one, of the same fields, units and parameters with the same ranges: its generator is trained on, beside a
         discriminator that starts anew. Either way the generator may be given `interpolated`, `tracing`, `gated`,
-        `cellwise`, `top_hats` or `stochastic_barrier` that it had not.
+        `cellwise`, `top_hats`, `stochastic_barrier` or `smoothed_noise` that it had not.
     batch_size : int
     maps_per_simulation : int
         Maps of each simulation in a batch.

@@ -67,8 +67,8 @@ class JsonLines:
 class Wandb:
     """Weights & Biases; offline needs no account, and ``wandb sync`` uploads later (``--append`` if resumed).
 
-    The run's id is kept in `folder`, so that a training that resumes goes on with the same run. Where the server has
-    gone, `close` gives up after two minutes (wandb would go on trying); what was not sent lies in `folder`.
+    The run's id is kept in `folder`, so that a training that resumes goes on with the same run. What the server has not
+    taken two minutes after the end, as it is slow or gone, lies in `folder` for ``wandb sync``: wandb would wait on.
     """
 
     def __init__(self, folder: Path, name: str, project: str, mode: str, recipe: Mapping[str, Any], resume: bool):

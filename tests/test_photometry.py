@@ -46,6 +46,7 @@ def test_unit_flux():
     assert view.shape == maps.shape and view.dtype == np.float32
     for index in (slice(1, 4), np.array([0, 3])):
         np.testing.assert_allclose(view[index] * flux(magnitudes[index])[:, None, None], maps[index], rtol=1e-6)
+    np.testing.assert_array_equal(view[1:4, 1:3], view[1:4][:, 1:3])  # as of a crop
     assert flux(ZERO_POINT - 2.5) == pytest.approx(10)
 
 

@@ -66,6 +66,10 @@ def without(*path):
             changed("objective", to={"spectral": "crps"}),
             "spectral 'crps' takes the two realisations that only pixel = ",
         ),
+        (
+            changed("objective", to={"modes_by_octave": True}),
+            "modes_by_octave is a matter of mode_weight and spread_wei",
+        ),
         (changed("objective", to={"spectral_floor": 1e-4}), "spectral_floor is a matter of spectral = 'crps' alone"),
         (changed("objective", to={"spectral_slope_weight": 1.0}), "spectral_slope_weight is a matter of spectral = "),
         (

@@ -265,7 +265,9 @@ def _determinant(axes: np.ndarray, flip: np.ndarray) -> float:
 
 
 def prefetch(make: Callable[[int], Batch], first: int, last: int, threads: int = 1) -> Iterator[Batch]:
-    """Batches of steps first … last - 1, made by threads, two more than these ahead, while others are trained on.
+    """Batches of steps first … last - 1, made by threads while those before are trained on.
+
+    As many are made ahead as there are threads, and two.
 
     An exception in a thread is raised here.
     """

@@ -50,6 +50,7 @@ from higan.adversarial.state import (
 )
 from higan.adversarial.workers import Workers
 from higan.checkpoint import save_checkpoint
+from higan.cores import cores
 from higan.errors import OutputError, RecipeError, StoppedError, TrainingError
 from higan.mapset import MapSet
 from higan.photometry import acs_kernel
@@ -267,8 +268,8 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
 
 
 def _threads(backend: Any) -> int:
-    """How many make batches: one where training has the cores, several beside an accelerator, which outruns it."""
-    return max(1, min(8, (os.cpu_count() or 1) - 1)) if backend.accelerated() else 1
+    """How many make batches: one where training has the cores, several beside an accelerator, faster than one is."""
+    return max(1, min(8, cores() - 1)) if backend.accelerated() else 1
 
 
 def _check(run: Path, recipe: Recipe, resume: bool) -> None:

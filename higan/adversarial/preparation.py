@@ -220,6 +220,7 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
             )
         return {"field": name, "units": field.units, "long_name": field.long_name, "scaling": fitted.to_dict()}
 
+    _wide_enough(recipe, maps)
     geometry = maps.geometry
     seeds = maps.extra.get("seeds")
     values: dict[str, Any] = dict(
@@ -308,9 +309,21 @@ def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
     return DrawnCard(field=drawn.field, coarse=drawn.coarse, **found)
 
 
+def _wide_enough(recipe: Recipe, maps: MapSet) -> None:
+    """Refuse maps that smoothed noise would go around, where it has another variance than on larger ones."""
+    network, training = recipe.generator, recipe.training
+    least = network.stride * (2 ** (network.smoothed_noise + 1) - 1)
+    side = min(maps.shape[: maps.geometry.ndim]) if training.crop is None else training.crop + 2 * training.context
+    if network.smoothed_noise and side < least:
+        raise RecipeError(
+            f"generator.smoothed_noise = {network.smoothed_noise} is for maps, or crops with their context, of {least} "
+            f"cells and more on a side, not of {side}. Take less of it, or larger ones."
+        )
+
+
 # What a network may be given that was trained without: interpolation has no weights, slopes, gates, what is made of
 # top-hats and noise there start at zero, and what is drawn cell by cell starts small.
-ADDED = ("interpolated", "tracing", "gated", "cellwise", "top_hats", "stochastic_barrier")
+ADDED = ("interpolated", "tracing", "gated", "cellwise", "top_hats", "stochastic_barrier", "smoothed_noise")
 
 
 def is_run(initial: Path) -> bool:

@@ -157,7 +157,8 @@ def mode_score(
     window, mean
         As of :func:`spectral_loss`.
     by_octave : bool
-        Weigh octaves of k alike instead of bins, of which the highest octave holds half and the lowest one.
+        Weigh octaves of k alike instead of bins. The lowest bin is an octave of its own, the mean of a map counts as
+        one more, and the last is cut short where the corners of the cube of modes end.
 
     Returns
     -------

@@ -94,7 +94,7 @@ class GeneratorConfig(BaseModel):
     smoothed_noise : int
         So many times the noise of the coarsest level is smoothed, each time over twice as many of its cells, and given
         beside it to what is drawn cell by cell and to the barrier. Noise is white on scales larger than a coarse cell;
-        what a map leaves open there may not be.
+        what a map leaves open there may not be. Maps that are trained on need 2^(smoothed_noise + 1) - 1 coarse cells.
     embedding : int
         Width of the embedding of the parameters.
     """

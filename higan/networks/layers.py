@@ -241,10 +241,10 @@ class Repeated(keras.layers.Layer):
 
 
 class Smoothed(keras.layers.Layer):
-    """White noise (batch, *shape, channels), beside it smoothed over 2, 4, … cells, `times` channels in all.
+    """White noise (batch, *shape, channels), beside it smoothed over 2, 4, … cells: (1 + times) * channels.
 
-    Binomial weights of 1, 2, 1 along every axis, their cells twice as far apart each time (Holschneider et al. 1989's
-    algorithme à trous); each of unit variance. Periodic.
+    Binomial weights of 1, 2, 1 along every axis, their cells twice as far apart each time (the algorithme à trous of
+    Holschneider et al. 1989). Each is of unit variance on maps of 2^(times + 1) - 1 cells and more. Periodic.
     """
 
     def __init__(self, times: int, **options: Any):

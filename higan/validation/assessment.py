@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from higan.cores import cores
 from higan.errors import CheckpointError, MapSetError, ParameterError
 from higan.mapset import SPLITS, MapSet
 from higan.photometry import PIXEL, of_pixels
@@ -239,7 +240,7 @@ def _classified(model: Any, painted: np.ndarray, truth: MapSet, rows: np.ndarray
 def _sheared(painted: np.ndarray, true: np.ndarray, seed: int) -> dict[str, Any]:
     from higan.galsim import shear_bias
 
-    found = shear_bias(true, painted, processes=os.cpu_count() or 1, seed=seed)
+    found = shear_bias(true, painted, processes=cores(), seed=seed)
     return {
         "m of generated less m of true galaxies": found.difference[0],
         "its error": found.difference[1],

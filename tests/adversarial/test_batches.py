@@ -304,7 +304,10 @@ def test_prefetch_stays_a_little_ahead_and_ends_when_left(threads):
     made, before = [], threading.active_count()
     stream = prefetch(lambda step: made.append(step) or {}, 0, 1000, threads)
     next(stream)
-    time.sleep(0.2)
+    until = time.monotonic() + 20
+    while len(made) < threads + 3 and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.1)
     assert len(made) == threads + 3
     stream.close()
     assert threading.active_count() == before

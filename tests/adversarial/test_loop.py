@@ -405,7 +405,8 @@ def test_a_checkpoint_may_be_given_slopes_and_gates(tmp_path):
     learnt = weights(taught / "generator.weights.h5")
     assert all(np.any(learnt[name]) for name in after.keys() - before.keys())
     # Noise among what a taught network of top-hats sees starts without effect.
-    barrier = tiny.recipe(training={**still, "initial": str(taught)}, generator={**more, "stochastic_barrier": True})
+    noisy = {**more, "stochastic_barrier": True, "smoothed_noise": 1}
+    barrier = tiny.recipe(training={**still, "initial": str(taught)}, generator=noisy)
     started = loop.train(barrier, tmp_path / "barrier", maps=tiny.maps())
     painted = [load(path).sample(field, parameters, seed=1) for path in (taught, started)]
     np.testing.assert_allclose(painted[1], painted[0], rtol=1e-5)
@@ -422,6 +423,15 @@ def test_a_checkpoint_may_be_given_slopes_and_gates(tmp_path):
             tmp_path / "fourth",
             maps=tiny.maps(),
         )
+
+
+def test_smoothed_noise_does_not_go_around_maps(tmp_path):
+    recipe = tiny.recipe(generator={**tiny.NETWORK, "cellwise": True, "smoothed_noise": 2})
+    with pytest.raises(
+        RecipeError, match=r"smoothed_noise = 2 is for maps, .* of 14 cells and more on a side, not of 8"
+    ):
+        loop.train(recipe, tmp_path / "run", maps=tiny.maps(shape=(8, 8)))
+    assert not (tmp_path / "run").exists()
 
 
 def test_quantiles_are_mapped_at_the_end(tmp_path):
