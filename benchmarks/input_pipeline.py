@@ -2,10 +2,10 @@
 
     python benchmarks/input_pipeline.py [MAPSET.h5] [--log RUN/log.jsonl] [--backend tensorflow] [--repeats 5]
 
-Batches are made as a training makes them: read from the file in shuffled order, scaled, rolled, rotated, reflected,
-and given their noise, by one thread, as on a CPU. Two further rows leave out the noise, then the augmentation too, to
-show where the time goes. Training is the whole step on a batch that is ready (as networks.py measures it), in turns
-with them; with --log the speed of a real run is compared as well. Without a map set one of noise is written to a temporary
+Batches are made as a training makes them: read from the file in shuffled order, scaled, rolled, rotated, reflected, and
+given their noise, by one thread, as on a CPU. Two further rows leave out the noise, then the augmentation too, to show
+where the time goes. Training is the whole step on a batch that is ready (as networks.py measures it), in turns with
+them; with --log the speed of a real run is compared as well. Without a map set one of noise is written to a temporary
 folder; its pages are in memory then, as a small set's are while it trains.
 """
 
