@@ -7,6 +7,7 @@ TF_CONFIG=… python -m tests.adversarial.replicas worker RECIPE.toml RUN RANK S
 import os
 import signal
 import sys
+import time
 
 import numpy as np
 
@@ -107,6 +108,9 @@ def worker(recipe, run, rank, stops_at, dies_at):
                 asked.append(step)
                 os.kill(os.getpid(), signal.SIGTERM)
             if step == int(dies_at):
+                # Steps run behind: the last one is to end before, here and with the other.
+                load_backend().to_host(state)
+                time.sleep(1)
                 os.kill(os.getpid(), signal.SIGKILL)
         return call(self, state, batch, step, *arguments)
 
