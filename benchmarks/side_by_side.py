@@ -24,8 +24,12 @@ import numpy as np
 Task = Callable[[], float]  # does one repetition and returns what is measured
 CPU = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
 # The first GPU; none of those who share it takes its memory for itself.
-GPU = {"CUDA_VISIBLE_DEVICES": "0", "JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-GPU["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+GPU = {
+    "CUDA_VISIBLE_DEVICES": "0",
+    "JAX_PLATFORMS": "cuda",
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+}
 
 
 class Worker:

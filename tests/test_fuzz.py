@@ -174,8 +174,6 @@ class Elsewhere:
     def close(self):
         if self.process is not None:
             self.process.communicate()
-        print(f"of these HDF5 was lost in: {dict(self.lost)}")
-        assert SECONDS or not self.lost
 
 
 def fuzz_bytes(content, path, check):
@@ -188,6 +186,8 @@ def fuzz_bytes(content, path, check):
 
     with contextlib.closing(elsewhere):
         fuzz(content, damaged(content), damaged_bytes)
+    print(f"of these HDF5 was lost in: {dict(elsewhere.lost)}")
+    assert SECONDS or not elsewhere.lost
 
 
 @pytest.mark.parametrize("compression", [None, "gzip"])

@@ -154,10 +154,7 @@ def build_generator(
             means = TopHats(config.top_hats, beyond, name="top_hats", dtype="float32")(seen)
             known, knowing = [fields, means], embedding
             if config.stochastic_barrier:
-                known = [
-                    *(for_each(x, f"local_{name}") for x, name in zip(known, ("fields", "means"), strict=True)),
-                    every,
-                ]
+                known = [for_each(fields, "local_fields"), for_each(means, "local_means"), every]
                 knowing = for_each(embedding, "local_embedding")
             local = _pointwise(known, knowing, seed, dtype)
     # Without fields there is nothing to look at on the way down: the coarsest noise is where a map begins.

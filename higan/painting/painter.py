@@ -50,18 +50,15 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
         for _ in range(config.levels - 1):
             first, last = 2 * first - between - 3, 2 * last + 1 + between + 3
         found = [cell - (first - 1), last + 1 - cell]  # head
-        for radius in config.top_hats if fields else []:
-            level, half = halvings(radius), half_width(radius)
+        # What is taken of the map halved so often, so many of its cells to each side.
+        aside = [(halvings(radius), half_width(radius)) for radius in config.top_hats if fields]
+        if config.smoothed_noise:
+            aside.append((config.levels - 1, 2**config.smoothed_noise - 1))
+        for level, half in aside:
             first, last = (cell >> level) - half, (cell >> level) + half
             for _ in range(level):
                 first, last = 2 * first - 1, 2 * last + 2
             found += [cell - (first - 3), last + 3 - cell]  # the last block, head
-        if config.smoothed_noise:
-            first = last = cell // config.stride
-            first, last = first - (2**config.smoothed_noise - 1), last + 2**config.smoothed_noise - 1
-            for _ in range(config.levels - 1):
-                first, last = 2 * first - 1, 2 * last + 2
-            found += [cell - (first - 3), last + 3 - cell]
         return max(found)
 
     return max(reach(cell) for cell in range(config.stride))
