@@ -1,6 +1,7 @@
 """Trainings on several devices and in several processes, which are to be those on one; the tests call it elsewhere:
 
 KERAS_BACKEND=jax python -m tests.adversarial.replicas devices RESULTS.npz
+TF_CONFIG=… python -m tests.adversarial.replicas processes RESULTS.npz
 TF_CONFIG=… python -m tests.adversarial.replicas worker RECIPE.toml RUN RANK STOPS_AT DIES_AT
 """
 
@@ -11,6 +12,7 @@ import time
 
 import numpy as np
 
+from higan.adversarial.parts import part_of
 from tests import backends
 
 SIZE, SHAPE, GROUP, STEPS = 8, (4, 4), 2, 2
@@ -68,13 +70,13 @@ def _brightness():
     return np.geomspace(0.1, 10, SIZE, dtype="float32").reshape(SIZE, 1, 1, 1)
 
 
-def results(accumulate=1):
-    """Losses of every step, and what the first makes of the state."""
+def results(accumulate=1, rank=0, count=1):
+    """Losses of every step, and what the first makes of the state, for this process's part of each batch."""
     found = {}
     for label, step, batches in steps(accumulate):
         state = step.initial_state()
         for i, batch in enumerate(batches):
-            state, losses = step(state, batch, i, (1e-3, 1e-3), 0.9)
+            state, losses = step(state, part_of(batch, rank, count), i, (1e-3, 1e-3), 0.9)
             found |= {f"{label}/{name}/{i}": x for name, x in step.backend.to_host(losses).items()}
             if i == 0:
                 kept = {name: x for name, x in step.backend.to_host(state).items() if name.endswith(("_m", "power"))}
@@ -93,6 +95,19 @@ def devices(path):
 
     assert load_backend().replicas() == 2
     np.savez(path, **results(accumulate=2))
+
+
+def processes(path):
+    """:func:`results` in two processes, of which the first writes them."""
+    from higan.adversarial.step import load_backend
+    from higan.adversarial.workers import Workers
+
+    workers = Workers(load_backend())
+    assert workers.count == workers.backend.replicas() == 2
+    found = results(accumulate=2, rank=workers.rank, count=workers.count)
+    if workers.first:
+        np.savez(path, **found)
+    workers.wait()
 
 
 def worker(recipe, run, rank, stops_at, dies_at):

@@ -47,6 +47,10 @@ def test_two_devices_train_as_one(backend, one_device, tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": backend, "XLA_FLAGS": TWO_DEVICES}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
+    _check_results(path, one_device)
+
+
+def _check_results(path, one_device):
     with np.load(path) as found:
         assert set(found) == set(one_device)
         for name, expected in one_device.items():
@@ -56,6 +60,16 @@ def test_two_devices_train_as_one(backend, one_device, tmp_path):
 
 
 # -- two processes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_two_processes_with_every_loss_and_a_discriminator_train_as_one(backend, one_device, tmp_path):
+    pytest.importorskip(backend)
+    path = tmp_path / "results.npz"
+    command = [sys.executable, "-m", "tests.adversarial.replicas", "processes", str(path)]
+    codes, errors = _together(backend, [command] * 2, _cluster(backend))
+    assert codes == [0, 0], "\n".join(errors)
+    _check_results(path, one_device)
 
 
 @pytest.fixture(scope="module")
@@ -124,19 +138,23 @@ def test_two_processes_go_on_from_one_until_the_first_is_killed(backend, recipe,
 
 def _workers(backend, recipe, run, clusters, rank, stops_at, dies_at):
     """Exit codes and what was said of a process for each environment, of which that of `rank` is killed."""
-    processes = []
-    for own, cluster in enumerate(clusters):
+    commands = []
+    for own in range(len(clusters)):
         # Only the first writes: the other would into a folder of its own, and has the state from the first.
         output = run if own == 0 else run.parent / "never"
-        command = ["worker", str(recipe), str(output), str(rank), str(stops_at), str(dies_at)]
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.adversarial.replicas", *command],
-                env={**os.environ, "KERAS_BACKEND": backend, **cluster},
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+        words = ["worker", str(recipe), str(output), str(rank), str(stops_at), str(dies_at)]
+        commands.append([sys.executable, "-m", "tests.adversarial.replicas", *words])
+    return _together(backend, commands, clusters)
+
+
+def _together(backend, commands, clusters):
+    """Exit codes and what was said of commands that run side by side, each in its environment."""
+    processes = [
+        subprocess.Popen(
+            command, env={**os.environ, "KERAS_BACKEND": backend, **cluster}, stderr=subprocess.PIPE, text=True
         )
+        for command, cluster in zip(commands, clusters, strict=True)
+    ]
     errors = [process.communicate(timeout=300)[1] for process in processes]
     return [process.returncode for process in processes], errors
 
