@@ -210,16 +210,19 @@ def spread_loss(
     Returns
     -------
     scalar tensor
-        Mean over maps, bins of k, the mean of a map among them, and channels of |ln q|, at most 1, with
+        Mean over maps, bins of k, the mean of a map among them, and channels of |ln q|, at most 1, map by map, with
         q = 3 <|f1 - f2|²> / <|f1 + f2 - 2 f|²> over the modes of a bin: 1, but for chance, where truth and realisations
         are draws alike. What is below a hundredth of the true modes does not count.
     scalar tensor
-        Whose gradient is that of the mean of ½ (ln q)², of q as far as f1 - f2 goes.
+        Whose gradient is that of the mean of ½ (ln q)², of q as far as f1 - f2 goes: half of it with the q of each map,
+        half with that of all maps together.
 
     Notes
     -----
-    Map by map: what all maps of a batch differ by is decided by those that are hardest to tell, and the others are
-    given their noise. Both means are of as many modes, so that chance moves ln q up as often as down.
+    With the q of all maps alone those that are hardest to tell would decide, and the others be given their noise. With
+    that of each alone a spread that is too large in maps that are easy to tell would make up for one that is too small
+    where nearly all of the error is. Both means of q are of as many modes, so that chance moves ln q up as often as
+    down.
 
     References
     ----------
@@ -242,10 +245,14 @@ def spread_loss(
     both, now = ops.stop_gradient(both), ops.stop_gradient(apart)
     # Next to the square of a field's mean any scatter of it is small: it is measured by the largest scales.
     least = LEAST**2 * mean(ops.mean(ops.concatenate([true[1:2], true[1:]]), axis=1, keepdims=True))
-    excess = ops.clip(ops.log(quotient(3.0 * now + least, both + least, 1e-12) + 1e-12), -1.0, 1.0)
-    excess = ops.where(least > 0, excess, 0.0)
-    slope = excess * quotient(apart, now + least, 1e-12)
-    return _over_scales(ops.abs(excess), by_octave), _over_scales(slope, by_octave)
+
+    def excess(both: Any, now: Any) -> Any:
+        values = ops.clip(ops.log(quotient(3.0 * now + least, both + least, 1e-12) + 1e-12), -1.0, 1.0)
+        return ops.where(least > 0, values, 0.0)
+
+    of_all = mean([ops.mean(x, axis=1, keepdims=True) for x in (both, now)])
+    slopes = [excess(*x) * quotient(apart, x[1] + least, 1e-12) for x in ((both, now), of_all)]
+    return _over_scales(ops.abs(excess(both, now)), by_octave), _over_scales(0.5 * sum(slopes), by_octave)
 
 
 def mean_power(maps: Any, window: str | None = None) -> Any:

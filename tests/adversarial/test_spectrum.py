@@ -190,14 +190,15 @@ def test_spread_loss_by_octave():
     assert 0 < by_bin < 0.05 and by_octave > 4 * by_bin
 
 
-def test_spread_loss_is_of_each_map():
+def test_spread_loss_is_of_each_map_and_of_all():
     """Maps that are hard to tell have too little spread, and those that are not too much: neither makes up for it."""
     noise = np.random.default_rng(11).normal(size=(3, 64, 64, 64, 1)).astype("float32")
     size = np.where(np.arange(64) < 32, 10.0, 1.0).astype("float32")[:, None, None, None]
     first, second, real = noise[0] * 6, noise[1] * 6, noise[2] * size
     hard, easy = (float(spread_loss(first[half], second[half], real[half])[1]) for half in (slice(32), slice(32, 64)))
     assert hard < -0.4 and easy > 0.8
-    assert float(spread_loss(first, second, real)[1]) == pytest.approx((hard + easy) / 2, abs=0.05)
+    of_all = np.log(3 * 2 * 36 / (2 * 36 + 4 * (100 + 1) / 2))
+    assert float(spread_loss(first, second, real)[1]) == pytest.approx(((hard + easy) / 2 + of_all) / 2, abs=0.05)
 
 
 def test_spread_loss_of_maps_without_any():

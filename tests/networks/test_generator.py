@@ -4,7 +4,7 @@ import pytest
 
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
-from higan.networks.layers import Interpolation, Position, Smoothed, TopHats
+from higan.networks.layers import Interpolation, Position, Smoothed, TopHats, embed
 from higan.painting.painter import receptive_radius
 from tests import backends, tiny
 
@@ -500,3 +500,18 @@ def test_there_is_no_random_layer_and_no_state():
     _, model = build()
     assert not model.non_trainable_variables
     assert not [layer for layer in model.layers if "Normalization" in type(layer).__name__ or "Drop" in layer.name]
+
+
+def test_the_response_to_parameters_has_no_cusp_in_the_middle():
+    """A new embedding of parameters bends no more in the middle of their ranges, the fiducial model, than elsewhere."""
+    inputs = keras.Input((4,))
+    embedding = keras.Model(inputs, embed(inputs, 64, 0, "generator", "float32"))
+    rng = np.random.default_rng(1)
+    steps = rng.normal(size=(500, 4))
+    steps *= 0.1 / np.linalg.norm(steps, axis=1, keepdims=True)
+
+    def bend(points):
+        left, middle, right = (backends.host(embedding(points + sign * steps)) for sign in (-1, 0, 1))
+        return np.linalg.norm(left + right - 2 * middle, axis=1).mean()
+
+    assert bend(np.zeros((500, 4))) < 1.5 * bend(rng.uniform(-0.5, 0.5, (500, 4)))
