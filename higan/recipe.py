@@ -269,7 +269,7 @@ class TrainingConfig(_Table):
         boxes; many cheap simulations first, then a few dear ones. Or a checkpoint, a folder or the name of a shipped
         one, of the same fields, units and parameters with the same ranges: its generator is trained on, beside a
         discriminator that starts anew. Either way the generator may be given `interpolated`, `tracing`, `gated`,
-        `cellwise`, `top_hats`, `stochastic_barrier` or `smoothed_noise` that it had not.
+        `cellwise`, `top_hats` or `stochastic_barrier` that it had not.
     batch_size : int
     maps_per_simulation : int
         Maps of each simulation in a batch.

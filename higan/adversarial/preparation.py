@@ -323,7 +323,7 @@ def _wide_enough(recipe: Recipe, maps: MapSet) -> None:
 
 # What a network may be given that was trained without: interpolation has no weights, slopes, gates, what is made of
 # top-hats and noise there start at zero, and what is drawn cell by cell starts small.
-ADDED = ("interpolated", "tracing", "gated", "cellwise", "top_hats", "stochastic_barrier", "smoothed_noise")
+ADDED = ("interpolated", "tracing", "gated", "cellwise", "top_hats", "stochastic_barrier")
 
 
 def is_run(initial: Path) -> bool:

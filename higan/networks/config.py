@@ -93,8 +93,9 @@ class GeneratorConfig(BaseModel):
         scales. Noise that comes up through the U-Net gets there late in a training.
     smoothed_noise : int
         So many times the noise of the coarsest level is smoothed, each time over twice as many of its cells, and given
-        beside it to what is drawn cell by cell and to the barrier. Noise is white on scales larger than a coarse cell;
-        what a map leaves open there may not be. Maps that are trained on need 2^(smoothed_noise + 1) - 1 coarse cells.
+        beside it wherever it goes: noise is white on scales larger than a coarse cell, and what a map leaves open there
+        may not be. Drawn cell by cell, and to the barrier, that of all levels has the same variance then. Maps that are
+        trained on need 2^(smoothed_noise + 1) - 1 coarse cells.
     embedding : int
         Width of the embedding of the parameters.
     """
@@ -145,7 +146,7 @@ class GeneratorConfig(BaseModel):
             raise ValueError("knots lie as profiles do: give profiles, or leave knots out")
         if self.psf and not self.profiles:
             raise ValueError("psf is what galaxies of profiles are seen through: give profiles, or leave psf out")
-        for name in ("gated", "cellwise", "stochastic_barrier"):
+        for name in ("gated", "cellwise", "stochastic_barrier", "smoothed_noise"):
             if getattr(self, name) and not self.noise_channels:
                 raise ValueError(
                     f"{name} is of noise, of which there is none: give noise_channels, or leave {name} out"
@@ -161,11 +162,8 @@ class GeneratorConfig(BaseModel):
             raise ValueError(
                 "stochastic_barrier is of the network that sees top_hats: give these, or leave stochastic_barrier out"
             )
-        if self.smoothed_noise and (self.centred or not (self.cellwise or self.stochastic_barrier)):
-            raise ValueError(
-                "smoothed_noise is for what is drawn cell by cell or for the barrier, of maps without edges: give "
-                "cellwise or stochastic_barrier, or leave smoothed_noise out"
-            )
+        if self.smoothed_noise and self.centred:
+            raise ValueError("smoothed_noise is for maps without edges: leave smoothed_noise or centred out")
         if self.isotropic and self.centred:
             raise ValueError("centred maps tell directions apart by coordinates: leave isotropic or centred out")
         return self
@@ -195,7 +193,7 @@ class GeneratorConfig(BaseModel):
             injected = convolution(noise, width, 1) + film + gate if noise else 0
             return 2 * (convolution(width, width) + film) + injected
 
-        bottom, count = self.widths[-1], 0
+        bottom, coarsest, count = self.widths[-1], (1 + self.smoothed_noise) * self.noise_channels, 0
         if modulating:
             count += (modulating + 1) * self.embedding + (self.embedding + 1) * self.embedding
         if self.profiles:
@@ -205,8 +203,8 @@ class GeneratorConfig(BaseModel):
             for width, wider in pairwise(self.widths):
                 count += block(width, 0) + convolution(width, wider, 1)
         else:
-            count += convolution(self.noise_channels + centre, bottom)
-        count += self.bottom_blocks * block(bottom, self.noise_channels)
+            count += convolution(coarsest + centre, bottom)
+        count += self.bottom_blocks * block(bottom, coarsest)
         for width, wider in pairwise(self.widths):
             joined = 2 * width if n_inputs else width + centre
             count += convolution(wider, width, 1) + convolution(joined, width) + block(width, self.noise_channels)

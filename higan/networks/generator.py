@@ -112,6 +112,8 @@ def build_generator(
         modulating.append(latent)
 
     drawn_by = latent if config.latent else noise[-1]
+    if config.smoothed_noise:
+        noise = [*noise[:-1], Smoothed(config.smoothed_noise, name="noise_smoothed", dtype=dtype)(noise[-1])]
 
     def for_each(x: Any, name: str) -> Any:
         """`x` of every map for each realisation of its noise."""
@@ -144,7 +146,7 @@ def build_generator(
 
     every = None
     if config.cellwise or config.stochastic_barrier:
-        every = _at_every_cell(noise, config.smoothed_noise, dtype, edge=config.centred)
+        every = _at_every_cell(noise, dtype, edge=config.centred, alike=bool(config.smoothed_noise))
     local = None
     if n_inputs:
         # A latent vector modulates all there is; without one no noise is seen on the way down.
@@ -305,16 +307,16 @@ def _pointwise(inputs: list[Any], embedding: Any, seed: int, dtype: str) -> Any:
     return h
 
 
-def _at_every_cell(noise: list[Any], smoothed: int, dtype: str, *, edge: bool) -> Any:
-    """The noise of every level at each cell, interpolated; large-scale modes have the same power from every level."""
+def _at_every_cell(noise: list[Any], dtype: str, *, edge: bool, alike: bool) -> Any:
+    """The noise of every level at each cell, interpolated.
+
+    That of all levels has the same variance where `alike`; else its large-scale modes have the same power from all.
+    """
     ndim, every = len(noise[0].shape) - 2, noise[-1]
-    if smoothed:
-        every = Smoothed(smoothed, name="cell_smoothed", dtype=dtype)(every)
     for level in reversed(range(len(noise) - 1)):
         every = double(every, f"cell_double{level}", dtype, edge=edge, interpolated=True)
-        every = keras.layers.Concatenate(name=f"cell_noise{level}", dtype=dtype)(
-            [noise[level], 2 ** (-ndim / 2) * every]
-        )
+        every = every if alike else 2 ** (-ndim / 2) * every
+        every = keras.layers.Concatenate(name=f"cell_noise{level}", dtype=dtype)([noise[level], every])
     return every
 
 

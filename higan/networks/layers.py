@@ -391,9 +391,7 @@ def double(x: Any, name: str, dtype: Any, *, edge: bool = False, interpolated: b
     return layer(2, data_format="channels_last", name=name, dtype=dtype)(x)
 
 
-def dense(
-    x: Any, width: int, name: str, seed: int, gain: float, dtype: Any = "float32", offset: float = 0.0
-) -> Any:
+def dense(x: Any, width: int, name: str, seed: int, gain: float, dtype: Any = "float32", offset: float = 0.0) -> Any:
     """A dense layer whose initial weights are the same on every backend, with offsets of that scatter."""
     kernel, bias = HostNormal(seed, name, gain), HostNormal(seed, f"{name}_offset", offset)
     return keras.layers.Dense(width, kernel_initializer=kernel, bias_initializer=bias, name=name, dtype=dtype)(x)
@@ -402,8 +400,8 @@ def dense(
 def embed(parameters: Any, width: int, seed: int, prefix: str, dtype: Any) -> Any:
     """Two dense layers from the scaled parameters to an embedding of `width`.
 
-    Those of the first have offsets from the start. Without, all rectifiers bend in the middle of the parameters' ranges,
-    and training leaves a cusp there.
+    Those of the first have offsets from the start. Without, all rectifiers bend in the middle of the parameters'
+    ranges, and training leaves a cusp there.
     """
     x, offset = parameters, (2 / parameters.shape[-1]) ** 0.5  # as of one parameter more, which is 1
     for i in range(2):

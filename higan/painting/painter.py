@@ -32,8 +32,8 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
 
     The interval of cells that one input cell touches is followed through the network: a 3 x 3 convolution widens it
     by one on each side, halving and doubling round it outwards, and interpolation touches the cells beside it. Without
-    input `fields` it begins as a cell of the coarsest noise. Means in top-hats and smoothed noise go by ways of their
-    own.
+    input `fields` it begins as a cell of the coarsest noise. Smoothed noise comes in at the bottom, and means in
+    top-hats go by ways of their own.
 
     Examples
     --------
@@ -45,16 +45,20 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
         first, last = (cell - 1, cell + 1) if fields else (cell // config.stride - 1, cell // config.stride + 1)  # stem
         for _ in range(config.levels - 1 if fields else 0):
             first, last = (first - 2) // 2, (last + 2) // 2
+        if config.smoothed_noise:
+            drawn, half = (
+                cell // config.stride,
+                2**config.smoothed_noise - fields,
+            )  # with the stem, where it begins there
+            first, last = min(first, drawn - half), max(last, drawn + half)
         first, last = first - 2 * config.bottom_blocks, last + 2 * config.bottom_blocks
         between = 1 if config.interpolated else 0
         for _ in range(config.levels - 1):
             first, last = 2 * first - between - 3, 2 * last + 1 + between + 3
         found = [cell - (first - 1), last + 1 - cell]  # head
         # What is taken of the map halved so often, so many of its cells to each side.
-        aside = [(halvings(radius), half_width(radius)) for radius in config.top_hats if fields]
-        if config.smoothed_noise:
-            aside.append((config.levels - 1, 2**config.smoothed_noise - 1))
-        for level, half in aside:
+        for radius in config.top_hats if fields else ():
+            level, half = halvings(radius), half_width(radius)
             first, last = (cell >> level) - half, (cell >> level) + half
             for _ in range(level):
                 first, last = 2 * first - 1, 2 * last + 2

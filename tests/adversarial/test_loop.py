@@ -405,7 +405,7 @@ def test_a_checkpoint_may_be_given_slopes_and_gates(tmp_path):
     learnt = weights(taught / "generator.weights.h5")
     assert all(np.any(learnt[name]) for name in after.keys() - before.keys())
     # Noise among what a taught network of top-hats sees starts without effect.
-    noisy = {**more, "stochastic_barrier": True, "smoothed_noise": 1}
+    noisy = {**more, "stochastic_barrier": True}
     barrier = tiny.recipe(training={**still, "initial": str(taught)}, generator=noisy)
     started = loop.train(barrier, tmp_path / "barrier", maps=tiny.maps())
     painted = [load(path).sample(field, parameters, seed=1) for path in (taught, started)]

@@ -238,16 +238,20 @@ def test_noise_of_every_level_is_drawn_by():
         assert np.abs(call(model, changed) - before).mean() > 0.02 * before.std()
 
 
-def test_smoothed_noise_reaches_farther_than_fields():
+@pytest.mark.parametrize("n_inputs", [0, 1])
+def test_smoothed_noise_reaches_farther_than_fields(n_inputs):
     """A cell of the coarsest noise changed: nothing beyond h, something close to it."""
-    network = {"widths": [4, 4], "bottom_blocks": 1, "cellwise": True, "top_hats": [1.0], "stochastic_barrier": True}
-    config, model = build(1, n_parameters=0, smoothed_noise=3, **network)
-    h, fields = receptive_radius(config), receptive_radius(config.model_copy(update={"smoothed_noise": 0}))
-    values = arguments(config, [64], n=1, n_parameters=0)
+    network = {"widths": [4, 4], "bottom_blocks": 1, "cellwise": True}
+    if n_inputs:
+        network |= {"top_hats": [1.0], "stochastic_barrier": True}
+    config, model = build(1, n_inputs=n_inputs, n_parameters=0, smoothed_noise=3, **network)
+    plain = config.model_copy(update={"smoothed_noise": 0})
+    h, without = (receptive_radius(each, fields=bool(n_inputs)) for each in (config, plain))
+    values = arguments(config, [96], n=1, n_inputs=n_inputs, n_parameters=0)
     before = call(model, values)
-    values[-1][0, 16] += 3.0  # cells 32 and 33
+    values[-1][0, 24] += 3.0  # cells 48 and 49
     change = np.flatnonzero(np.abs(call(model, values) - before)[0, :, 0] > 1e-7)
-    assert h - 2 * config.stride <= max(33 - change.min(), change.max() - 32) <= h and h > fields
+    assert h - 3 * config.stride <= max(49 - change.min(), change.max() - 48) <= h and h > without
 
 
 @pytest.mark.parametrize("shape", [(64,), (128, 128), (32, 32, 32)])
