@@ -157,8 +157,8 @@ class ObjectiveConfig(_Table):
         Of a loss on how much two realisations' Fourier modes differ over how much they miss the truth, of the same
         fields (:func:`higan.adversarial.spectrum.spread_loss`), with `pixel` "crps".
     modes_by_octave : bool
-        Let `mode_weight` and `spread_weight` weigh octaves of k alike, in place of bins: for fields whose largest
-        scales would be learnt last.
+        Let `mode_weight`, `spread_weight` and `mean_power_weight` weigh octaves of k alike, in place of bins: for
+        fields whose largest scales would be learnt last.
     octave_weight : float
         Of the CRPS of two realisations' octaves of scale, cell by cell (:func:`higan.adversarial.octaves.octave_crps`),
         with `pixel` "crps".
@@ -231,8 +231,11 @@ class ObjectiveConfig(_Table):
         for name in ("spectral_floor", "spectral_slope_weight"):
             if self.spectral != "crps" and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} is a matter of spectral = 'crps' alone")
-        if self.modes_by_octave and not (self.mode_weight or self.spread_weight):
-            raise ValueError("modes_by_octave is a matter of mode_weight and spread_weight: give one, or leave it out")
+        if self.modes_by_octave and not (self.mode_weight or self.spread_weight or self.mean_power_weight):
+            raise ValueError(
+                "modes_by_octave is a matter of mode_weight, spread_weight and mean_power_weight: give one, or leave "
+                "modes_by_octave out"
+            )
         scores = ("mode", "spread", "octave", "one_point", "tail", "shape", "statistics")
         for name in (f"{score}_weight" for score in scores):
             if getattr(self, name) and self.pixel != "crps":

@@ -68,7 +68,7 @@ def without(*path):
         ),
         (
             changed("objective", to={"modes_by_octave": True}),
-            "modes_by_octave is a matter of mode_weight and spread_wei",
+            "modes_by_octave is a matter of mode_weight, spread_weight and mean_power_weight",
         ),
         (changed("objective", to={"spectral_floor": 1e-4}), "spectral_floor is a matter of spectral = 'crps' alone"),
         (changed("objective", to={"spectral_slope_weight": 1.0}), "spectral_slope_weight is a matter of spectral = "),

@@ -19,6 +19,7 @@ from higan.adversarial.spectrum import (
     bright_cells,
     mean_power,
     mode_score,
+    over_octaves,
     quotient,
     spectral_crps,
     spectral_loss,
@@ -139,7 +140,9 @@ class MapLosses:
         # others. What is wrong is told by the means; whichever way each batch is moved, they end where they should.
         loss = excess * quotient(generated, seen[0] + EMPTY * kept[1])
         # The mean of the field (k = 0) weighs as much as all other scales together.
-        return kept, ops.mean(ops.abs(excess)), ops.mean(loss[:, 0]) + ops.mean(loss[:, 1:])
+        others = ops.moveaxis(loss[:, 1:], 1, 0)
+        others = over_octaves(others)[0] if losses.modes_by_octave else ops.mean(others)
+        return kept, ops.mean(ops.abs(excess)), ops.mean(loss[:, 0]) + others
 
     def _target(self, scaling: Scaling, maps: Any) -> Any:
         """What the pixel loss aims at: true maps, whose cells on a physical bound lie `margin` beyond it."""

@@ -360,15 +360,29 @@ def _modulus(modes: Any) -> Any:
     return ops.sqrt(_squared(modes) + 1e-12)
 
 
+def over_octaves(values: Any) -> tuple[Any, int]:
+    """Mean of `values` (bins, …) over octaves of k and all else, each octave weighing alike; how many these are.
+
+    Bin i, from 1, is of i times the lowest k, and an octave of its own where it is the first; the last is cut short.
+
+    Examples
+    --------
+    >>> mean, count = over_octaves(np.array([1.0, 2.0, 4.0, 9.0], "float32"))
+    >>> float(mean), count
+    (4.333333492279053, 3)
+    """
+    octaves = np.log2(np.arange(1, values.shape[0] + 1)).astype(int)
+    counts = np.bincount(octaves)
+    weights = (1 / (len(counts) * counts[octaves])).astype(np.float32)
+    return ops.sum(weights * ops.mean(ops.reshape(values, (values.shape[0], -1)), axis=1)), len(counts)
+
+
 def _over_scales(values: Any, by_octave: bool) -> Any:
     """Mean of `values` (1 + bins, …), of a map's mean and of each bin of k, over scales and all else."""
     if not by_octave:
         return ops.mean(values)
-    # Bin i, from 1, is of i times the lowest k.
-    octaves = np.concatenate([[-1], np.log2(np.arange(1, values.shape[0])).astype(int)])
-    _, which, counts = np.unique(octaves, return_inverse=True, return_counts=True)
-    weights = (1 / (len(counts) * counts[which])).astype(np.float32)
-    return ops.sum(weights * ops.mean(ops.reshape(values, (values.shape[0], -1)), axis=1))
+    others, count = over_octaves(values[1:])
+    return (ops.mean(values[0]) + count * others) / (count + 1)
 
 
 def _binned(values: Any, shape: Sequence[int]) -> Any:

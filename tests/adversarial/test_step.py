@@ -385,6 +385,20 @@ def test_mean_power_is_held_by_running_means():
     np.testing.assert_allclose(true[1, 1:, 0], 15 / 16 * P + 1 / 16 * Q, rtol=1e-4)
 
 
+def test_mean_power_by_octave():
+    """Power that is too high on the largest scale alone: one bin of six, but one octave of three."""
+    batch = linear_batch((8, 8), seed=1)
+    modes = np.fft.fft2(batch["maps"][..., 0])
+    modes *= np.where(np.isin(np.hypot(*np.meshgrid(*[8 * np.fft.fftfreq(8)] * 2)), [1, 2**0.5]), 2**0.5, 1)
+    batch["fields"] = 0.5 * np.fft.ifft2(modes).real[..., None].astype("float32")
+    gradients = []
+    for by_octave in (False, True):
+        step = linear_step("none", mean_power_weight=3.0, shape=(8, 8), modes_by_octave=by_octave)
+        state, _ = step(step.initial_state(), batch, 0, (0.0, 0.0), 0.9)
+        gradients.append(backends.host(state["generator_m"][0]).item())
+    assert gradients[0] > 0 and gradients[1] == pytest.approx(2 * gradients[0], rel=1e-3)
+
+
 # -- as a telescope sees it ----------------------------------------------------------------------------------
 
 
