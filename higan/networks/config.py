@@ -94,8 +94,8 @@ class GeneratorConfig(BaseModel):
     smoothed_noise : int
         So many times the noise of the coarsest level is smoothed, each time over twice as many of its cells, and given
         beside it wherever it goes: noise is white on scales larger than a coarse cell, and what a map leaves open there
-        may not be. Drawn cell by cell, and to the barrier, that of all levels has the same variance then. Maps that are
-        trained on need 2^(smoothed_noise + 1) - 1 coarse cells.
+        may not be. To the barrier, and where it is drawn cell by cell, no level's is made fainter then than
+        interpolation makes it. Maps that are trained on need 2^(smoothed_noise + 1) - 1 coarse cells.
     embedding : int
         Width of the embedding of the parameters.
     """

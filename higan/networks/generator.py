@@ -310,7 +310,7 @@ def _pointwise(inputs: list[Any], embedding: Any, seed: int, dtype: str) -> Any:
 def _at_every_cell(noise: list[Any], dtype: str, *, edge: bool, alike: bool) -> Any:
     """The noise of every level at each cell, interpolated.
 
-    That of all levels has the same variance where `alike`; else its large-scale modes have the same power from all.
+    Where `alike` no level is made fainter than that makes it; else large-scale modes have the same power from all.
     """
     ndim, every = len(noise[0].shape) - 2, noise[-1]
     for level in reversed(range(len(noise) - 1)):
