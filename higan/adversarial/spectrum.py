@@ -214,8 +214,8 @@ def spread_loss(
         q = 3 <|f1 - f2|²> / <|f1 + f2 - 2 f|²> over the modes of a bin: 1, but for chance, where truth and realisations
         are draws alike. What is below a hundredth of the true modes does not count.
     scalar tensor
-        Whose gradient is that of the mean of ½ (ln q)², of q as far as f1 - f2 goes: half of it with the q of each map,
-        half with that of all maps together.
+        Whose gradient is that of the mean of ½ (ln q)², of q as far as f1 - f2 goes, beyond |ln q| = 1 that of |ln q|:
+        half of it with the q of each map, half with that of all maps together.
 
     Notes
     -----

@@ -46,10 +46,8 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
         for _ in range(config.levels - 1 if fields else 0):
             first, last = (first - 2) // 2, (last + 2) // 2
         if config.smoothed_noise:
-            drawn, half = (
-                cell // config.stride,
-                2**config.smoothed_noise - fields,
-            )  # with the stem, where it begins there
+            drawn, half = cell // config.stride, 2**config.smoothed_noise - 1
+            half += 0 if fields else 1  # the stem
             first, last = min(first, drawn - half), max(last, drawn + half)
         first, last = first - 2 * config.bottom_blocks, last + 2 * config.bottom_blocks
         between = 1 if config.interpolated else 0

@@ -423,6 +423,11 @@ def test_a_checkpoint_may_be_given_slopes_and_gates(tmp_path):
             tmp_path / "fourth",
             maps=tiny.maps(),
         )
+    # Smoothed noise comes in beside other noise, of which more is seen then.
+    with pytest.raises(RecipeError, match="was trained with other network"):
+        loop.train(
+            tiny.recipe(training=still, generator={**plain, "smoothed_noise": 1}), tmp_path / "fifth", maps=tiny.maps()
+        )
 
 
 def test_smoothed_noise_does_not_go_around_maps(tmp_path):
