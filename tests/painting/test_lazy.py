@@ -149,9 +149,9 @@ def test_a_painter_arrives_once_a_process(emulators, monkeypatch):
     travelled = pickle.dumps(emulators[2].painter)
     first, second = pickle.loads(travelled), pickle.loads(travelled)
     assert first is second and first is not emulators[2].painter
-    np.testing.assert_array_equal(
-        Emulator(first).sample(density(16, 16), THETA, seed=1), emulators[2].sample(density(16, 16), THETA, seed=1)
-    )
+    # To rounding: beside other work threads may share a product of matrices in another way.
+    painted = [e.sample(density(16, 16), THETA, seed=1) for e in (Emulator(first), emulators[2])]
+    np.testing.assert_allclose(painted[0], painted[1], rtol=1e-6)
     other = pickle.loads(pickle.dumps(tiny.painter(widths=[4, 6, 8], seed=2)))
     assert other is not first and np.abs(other.model.weights[0] - first.model.weights[0]).max() > 0
 
