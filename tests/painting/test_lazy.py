@@ -149,7 +149,7 @@ def test_a_painter_arrives_once_a_process(emulators, monkeypatch):
     travelled = pickle.dumps(emulators[2].painter)
     first, second = pickle.loads(travelled), pickle.loads(travelled)
     assert first is second and first is not emulators[2].painter
-    # To rounding: beside other work threads may share a product of matrices in another way.
+    # To rounding: the graph of one that has painted other shapes is another.
     painted = [e.sample(density(16, 16), THETA, seed=1) for e in (Emulator(first), emulators[2])]
     np.testing.assert_allclose(painted[0], painted[1], rtol=1e-6)
     other = pickle.loads(pickle.dumps(tiny.painter(widths=[4, 6, 8], seed=2)))
