@@ -246,13 +246,14 @@ def spread_loss(
     # Next to the square of a field's mean any scatter of it is small: it is measured by the largest scales.
     least = LEAST**2 * mean(ops.mean(ops.concatenate([true[1:2], true[1:]]), axis=1, keepdims=True))
 
-    def excess(both: Any, now: Any) -> Any:
-        values = ops.clip(ops.log(quotient(3.0 * now + least, both + least, 1e-12) + 1e-12), -1.0, 1.0)
-        return ops.where(least > 0, values, 0.0)
+    def measured(both: Any, now: Any) -> tuple[Any, Any]:
+        excess = ops.clip(ops.log(quotient(3.0 * now + least, both + least, 1e-12) + 1e-12), -1.0, 1.0)
+        excess = ops.where(least > 0, excess, 0.0)
+        return excess, excess * quotient(apart, now + least, 1e-12)
 
-    of_all = mean([ops.mean(x, axis=1, keepdims=True) for x in (both, now)])
-    slopes = [excess(*x) * quotient(apart, x[1] + least, 1e-12) for x in ((both, now), of_all)]
-    return _over_scales(ops.abs(excess(both, now)), by_octave), _over_scales(0.5 * sum(slopes), by_octave)
+    excess, of_each = measured(both, now)
+    _, of_all = measured(*mean([ops.mean(x, axis=1, keepdims=True) for x in (both, now)]))
+    return _over_scales(ops.abs(excess), by_octave), _over_scales(0.5 * (of_each + of_all), by_octave)
 
 
 def mean_power(maps: Any, window: str | None = None) -> Any:
