@@ -247,7 +247,7 @@ def test_weights_are_counted_without_building(n_inputs, centred):
         (3, 0, {"latent": 2, "bottom_blocks": 3, "widths": [3]}),
         (2, 1, {"isotropic": not centred, "widths": [3, 5]}),
         (2, 1, {"tracing": True, "interpolated": True, "gated": True, "cellwise": True}),
-        (3, 2, {"top_hats": [] if centred else [1.0, 2.0, 8.0]}),
+        (3, 2, {} if centred else {"top_hats": [1.0, 2.0, 8.0], "top_hat_widths": [5, 7, 7, 3]}),
         (2, 0, {"top_hats": [] if centred else [1.0]}),
         (2, 1, {} if centred else {"top_hats": [1.0], "stochastic_barrier": True, "smoothed_noise": 3}),
     ):

@@ -354,6 +354,8 @@ def scaled_as(card: Card, initial: Path) -> Card:
 
     now, then = seen(card), seen(before)
     added = {name: getattr(card.network, name) for name in ADDED if not getattr(before.network, name)}
+    if "top_hats" in added:
+        added["top_hat_widths"] = card.network.top_hat_widths
     then["network"] = before.network.model_copy(update=added)
     for what, value in now.items():
         if value != then[what]:

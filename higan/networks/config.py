@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 WIDEST = 4.0  # radius, in cells, of the largest top-hat that is taken of a map as it is
-LOCAL_WIDTH, LOCAL_LAYERS = 64, 3  # of the network that sees the means in top-hats
 DENSE_LAYERS = 4  # of the network "profiles"
 OF_GALAXIES = {"network", "latent", "profiles", "knots", "psf", "embedding"}  # what that one is told
 WITHOUT_CONVOLUTIONS = {"widths": [1], "noise_channels": 0, "centred": True}  # what it has of the rest
@@ -87,6 +86,8 @@ class GeneratorConfig(BaseModel):
         within these spheres (discs in two dimensions). What an excursion set decides (Furlanetto, Zaldarriaga &
         Hernquist 2004, ApJ 613, 1: gas is ionised where the density within any sphere about it is above a barrier) is
         such a function, which convolutions take long to learn. Up to 4 times the stride.
+    top_hat_widths : list of int
+        Channels of that network's layers.
     stochastic_barrier : bool
         The network that sees the means in top-hats sees the noise of every level, too, interpolated: what it decides
         depends on what no map says, such as the density in front of a slab and behind it, which is alike over as large
@@ -118,6 +119,7 @@ class GeneratorConfig(BaseModel):
     gated: bool = False
     cellwise: bool = False
     top_hats: list[Annotated[float, Field(ge=0.5, le=1e4)]] = Field(default=[], max_length=32)
+    top_hat_widths: list[Width] = Field(default=[64, 64, 64], min_length=1, max_length=8)
     stochastic_barrier: bool = False
     smoothed_noise: int = Field(default=0, ge=0, le=4)
     embedding: int = Field(default=64, ge=1, le=4096)
@@ -158,10 +160,9 @@ class GeneratorConfig(BaseModel):
                 f"top_hats are of maps without edges, with two widths or more, and of {WIDEST:g} times the stride at "
                 f"most ({WIDEST * self.stride:g} cells here): give others, or leave them out"
             )
-        if self.stochastic_barrier and not self.top_hats:
-            raise ValueError(
-                "stochastic_barrier is of the network that sees top_hats: give these, or leave stochastic_barrier out"
-            )
+        for name in ("stochastic_barrier", "top_hat_widths"):
+            if not self.top_hats and getattr(self, name) != type(self).model_fields[name].get_default():
+                raise ValueError(f"{name} is of the network that sees top_hats: give these, or leave {name} out")
         if self.smoothed_noise and self.centred:
             raise ValueError("smoothed_noise is for maps without edges: leave smoothed_noise or centred out")
         if self.isotropic and self.centred:
@@ -210,12 +211,11 @@ class GeneratorConfig(BaseModel):
             count += convolution(wider, width, 1) + convolution(joined, width) + block(width, self.noise_channels)
         first, everywhere = self.widths[0], (self.levels + self.smoothed_noise) * self.noise_channels
         if n_inputs and self.top_hats:
-            film = (self.embedding + 1) * 2 * LOCAL_WIDTH if modulating else 0
             told = n_inputs * (1 + len(self.top_hats))
             told += everywhere if self.stochastic_barrier else 0
-            count += convolution(told, LOCAL_WIDTH, 1) + LOCAL_LAYERS * film
-            count += (LOCAL_LAYERS - 1) * convolution(LOCAL_WIDTH, LOCAL_WIDTH, 1)
-            count += convolution(LOCAL_WIDTH, first + n_outputs, 1)
+            for width, wider in pairwise([told, *self.top_hat_widths]):
+                count += convolution(width, wider, 1) + ((self.embedding + 1) * 2 * wider if modulating else 0)
+            count += convolution(self.top_hat_widths[-1], first + n_outputs, 1)
         if self.cellwise:
             hidden = 2 * convolution(first, first, 1) + convolution(everywhere, first, 1)
             count += hidden + convolution(first, n_outputs, 1)

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from higan.networks.config import DENSE_LAYERS, LOCAL_LAYERS, LOCAL_WIDTH, GeneratorConfig
+from higan.networks.config import DENSE_LAYERS, GeneratorConfig
 from higan.networks.galaxies import LARGEST, Ellipses, Galaxies
 from higan.networks.layers import (
     Modulation,
@@ -158,7 +158,7 @@ def build_generator(
             if config.stochastic_barrier:
                 known = [for_each(fields, "local_fields"), for_each(means, "local_means"), every]
                 knowing = for_each(embedding, "local_embedding")
-            local = _pointwise(known, knowing, seed, dtype)
+            local = _pointwise(known, knowing, config.top_hat_widths, seed, dtype)
     # Without fields there is nothing to look at on the way down: the coarsest noise is where a map begins.
     skips: list[Any] = [None] * (config.levels - 1)
     if n_inputs:
@@ -296,13 +296,13 @@ def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, *, gated: 
     return keras.layers.Add(name=f"{name}_add", dtype=dtype)([x, h])
 
 
-def _pointwise(inputs: list[Any], embedding: Any, seed: int, dtype: str) -> Any:
+def _pointwise(inputs: list[Any], embedding: Any, widths: Sequence[int], seed: int, dtype: str) -> Any:
     """A function of what is known of the same cell, and of the parameters."""
     h = keras.layers.Concatenate(name="local_join", dtype="float32")(inputs)
-    for i in range(LOCAL_LAYERS):
-        h = convolution(h, LOCAL_WIDTH, f"local{i}", seed, kernel=1, dtype=dtype if i else "float32")
+    for i, width in enumerate(widths):
+        h = convolution(h, width, f"local{i}", seed, kernel=1, dtype=dtype if i else "float32")
         if embedding is not None:
-            h = Modulation(LOCAL_WIDTH, seed, name=f"local{i}_film", dtype=dtype)([h, embedding])
+            h = Modulation(width, seed, name=f"local{i}_film", dtype=dtype)([h, embedding])
         h = activation(h, f"local{i}_act", dtype)
     return h
 

@@ -393,7 +393,7 @@ def test_a_checkpoint_may_be_given_slopes_and_gates(tmp_path):
     plain = {"widths": [4, 8], "noise_channels": 2}
     folder = loop.train(tiny.recipe(training={"maps": 8}, generator=plain), tmp_path / "first", maps=tiny.maps())
     still = {"maps": 4, "initial": str(folder), "learning_rate": 1e-30}
-    more = {**plain, "tracing": True, "gated": True, "top_hats": [1.0, 2.0]}
+    more = {**plain, "tracing": True, "gated": True, "top_hats": [1.0, 2.0], "top_hat_widths": [12, 8]}
     grown = loop.train(tiny.recipe(training=still, generator=more), tmp_path / "second", maps=tiny.maps())
     field, parameters = tiny.maps().fields["density"].array[0], {p.name: p.lower for p in tiny.PARAMETERS}
     painted = [load(path).sample(field, parameters, seed=1) for path in (folder, grown)]
