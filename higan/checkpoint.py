@@ -35,6 +35,7 @@ from higan.errors import CheckpointError, OutputError, ParameterError, RecipeErr
 from higan.mapset import first_line, plain_name
 from higan.matter import Cosmology
 from higan.networks.config import GeneratorConfig
+from higan.quantile_mapping import DEGREE, n_terms
 from higan.scaling import from_dict
 
 CARD_VERSION = 1
@@ -43,6 +44,7 @@ SHIPPED = "checkpoints"
 LARGEST_CARD = 1 << 24  # bytes
 # Cells of a map that is painted without being asked for its size: 512³. An axis is shorter than the noise's, 2²¹.
 LARGEST_MAP, LONGEST_AXIS = 1 << 27, 1 << 21
+LARGEST_QUANTILE = 1e6  # standard deviations: sums and slopes of such are none too large for single precision
 LARGEST_DRAWN = 1 << 24  # the same of a density that is drawn, which takes half a kB a cell
 # Weights are noise to a compressor, and take half a byte at the very least.
 WEIGHTS_PER_BYTE, FEW_WEIGHTS = 2, 1 << 18
@@ -55,19 +57,27 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class QuantileCard(_Table):
-    """Quantiles of an output's generated values and of the true ones, scaled (:mod:`higan.quantile_mapping`)."""
+Coefficients = Annotated[list[FiniteFloat], Field(min_length=1, max_length=10_000)]
 
-    generated: list[FiniteFloat] = Field(min_length=1, max_length=1000)
-    true: list[FiniteFloat] = Field(min_length=1, max_length=1000)
+
+class QuantileCard(_Table):
+    """Quantiles of an output's generated values and of the true ones, scaled, each a polynomial in the parameters
+    (:mod:`higan.quantile_mapping`)."""
+
+    generated: list[Coefficients] = Field(min_length=1, max_length=1000)
+    true: list[Coefficients] = Field(min_length=1, max_length=1000)
+
+    @property
+    def terms(self) -> int:
+        """Of each polynomial."""
+        return len(self.true[0])
 
     @model_validator(mode="after")
-    def _ascend(self) -> QuantileCard:
-        with np.errstate(all="ignore"):
-            steps, rises = (np.diff(np.array(values, np.float32)) for values in (self.generated, self.true))
-            rising = len(steps) == len(rises) and np.isfinite(rises / steps).all()
-        if not (rising and (steps > 0).all() and (rises >= 0).all()):
-            raise ValueError("the quantiles of generated and of true values are not as many, or do not ascend")
+    def _match(self) -> QuantileCard:
+        if len(self.generated) != len(self.true) or {len(row) for row in self.generated + self.true} != {self.terms}:
+            raise ValueError("the quantiles of generated and of true values are not as many, or of other terms")
+        if max(abs(value) for row in self.generated + self.true for value in row) > LARGEST_QUANTILE:
+            raise ValueError(f"quantiles, in standard deviations, are beyond {LARGEST_QUANTILE:g}")
         return self
 
 
@@ -243,6 +253,13 @@ class Card(_Table):
             twice = next((name for name in found if found.count(name) > 1), None)
             if twice is not None:
                 raise ValueError(f"the {what} {twice!r} is there twice")
+        possible = [n_terms(len(self.parameters), degree) for degree in range(DEGREE + 1)]
+        for item in self.outputs:
+            if item.quantile_mapping and item.quantile_mapping.terms not in possible:
+                raise ValueError(
+                    f"quantiles of {item.field} are polynomials of {item.quantile_mapping.terms} terms, which "
+                    f"{len(self.parameters)} parameters have in no degree up to {DEGREE}"
+                )
         if self.magnitude and self.magnitude not in [p.name for p in self.parameters]:
             raise ValueError(f"the magnitude {self.magnitude!r} is none of the parameters")
         if self.drawn is not None:
@@ -559,6 +576,7 @@ def _text(card: Card, where: str = "") -> str:
         lines += [
             f"{title:<12}{item.field} [{item.units or '1'}], {item.long_name}"
             + (", quantiles mapped onto those of the training maps" if item.quantile_mapping else "")
+            + (" by parameters" if item.quantile_mapping and item.quantile_mapping.terms > 1 else "")
             for item in items
         ]
     if card.drawn is not None:

@@ -302,7 +302,9 @@ class TrainingConfig(_Table):
         Maps between validations; the state is saved as often.
     quantile_maps : int
         Training maps that are painted at the end, to map the quantiles of painted cells to the true ones
-        (:mod:`higan.quantile_mapping`): for fields whose sum and power a few cells decide. None where 0.
+        (:mod:`higan.quantile_mapping`): for fields whose sum and power a few cells decide. None where 0. With five
+        simulations for each term of a polynomial in the parameters these quantiles go with the parameters: linearly, or
+        with 75 simulations for four parameters as a quadratic function.
     """
 
     maps: int = Field(ge=1)

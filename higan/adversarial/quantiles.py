@@ -42,14 +42,17 @@ def map_quantiles(checkpoint: Path, recipe: Recipe, maps: MapSet, rows: np.ndarr
                 generated[i, part] = scaling.forward(painted[..., i]).reshape(len(batch), -1)
                 true[i, part] = scaling.forward(maps.read(item.field, batch)).reshape(len(batch), -1)
             advance(len(batch))
-    mappings = [QuantileMapping.fit(x.ravel(), y.ravel()) for x, y in zip(generated, true, strict=True)]
+    simulations, of = np.unique(maps.simulation[rows], return_inverse=True)
+    theta = painter.scale_parameters(maps.parameters[simulations].astype(np.float32))
+    by_simulation = [
+        [[field[of == i].ravel() for i in range(len(simulations))] for field in fields] for fields in (generated, true)
+    ]
+    mappings = [QuantileMapping.fit(x, y, theta) for x, y in zip(*by_simulation, strict=True)]
 
     painter.mappings, monitor.painter = list(mappings), painter
     card, result = painter.card, monitor()
     outputs = [
-        item.model_copy(
-            update={"quantile_mapping": QuantileCard(generated=list(mapping.generated), true=list(mapping.true))}
-        )
+        item.model_copy(update={"quantile_mapping": QuantileCard(generated=mapping.generated, true=mapping.true)})
         for item, mapping in zip(card.outputs, mappings, strict=True)
     ]
     metrics = {**card.metrics, "validation": {**card.metrics.get("validation", {}), **result.scalars}}

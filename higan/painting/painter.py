@@ -198,7 +198,8 @@ class Painter:
             tensors = (ops.convert_to_tensor(x, dtype="float32") for x in (parameters, self.lower, self.upper))
             inputs.append(scale_parameters(*tensors))
         out = self.model([*inputs, *(ops.convert_to_tensor(x) for x in noise)])
-        physical = [self._physical(i, out[..., i : i + 1], ops) for i in range(len(self.outputs))]
+        theta = inputs[-1] if len(self.lower) else ops.zeros((ops.shape(out)[0], 0))
+        physical = [self._physical(i, out[..., i : i + 1], theta, ops) for i in range(len(self.outputs))]
         painted = ops.concatenate(physical, axis=-1) if len(physical) > 1 else physical[0]
         return self._of_magnitude(painted, parameters, ops)
 
@@ -208,17 +209,19 @@ class Painter:
         if self.inputs:
             channels = [s.forward(fields[..., i]) for i, s in enumerate(self.inputs)]
             scaled.append(np.stack(channels, axis=-1).astype(np.float32))
+        parameters = np.asarray(parameters, np.float32)
         if len(self.lower):
-            scaled.append(self.scale_parameters(np.asarray(parameters, np.float32)))
+            scaled.append(self.scale_parameters(parameters))
         out = np.asarray(self._forward([*scaled, *noise]))
-        painted = np.stack([self._physical(i, out[..., i], np) for i in range(len(self.outputs))], axis=-1)
-        each = np.tile(np.asarray(parameters, np.float32), (len(painted) // len(parameters), 1))
+        each = np.tile(parameters, (len(out) // len(parameters), 1))
+        theta = self.scale_parameters(each)
+        painted = np.stack([self._physical(i, out[..., i], theta, np) for i in range(len(self.outputs))], axis=-1)
         return self._of_magnitude(painted, each, np)
 
-    def _physical(self, output: int, y: Any, xp: Any) -> Any:
-        """Physical values of what the network gives for an output."""
+    def _physical(self, output: int, y: Any, parameters: Any, xp: Any) -> Any:
+        """Physical values of what the network gives for an output, of scaled parameters."""
         mapping = self.mappings[output]
-        return self.outputs[output].inverse(y if mapping is None else mapping(y, xp), xp)
+        return self.outputs[output].inverse(y if mapping is None else mapping(y, parameters, xp), xp)
 
     def _of_magnitude(self, painted: Any, parameters: Any, xp: Any) -> Any:
         """Maps (batch, *shape, n_outputs) whose sums are the flux that is asked for, if one is."""
