@@ -89,6 +89,10 @@ def without(*path):
             "one_point_weight takes the two realisations that only pixel = ",
         ),
         (
+            changed("objective", to={"pixel": "crps", "one_point_scales": [1, 2]}),
+            "one_point_scales are those of one_point_weight: give it",
+        ),
+        (
             changed("objective", to={"tail_weight": 1.0}),
             "tail_weight takes the two realisations that only pixel = ",
         ),

@@ -77,7 +77,11 @@ class MapLosses:
             parts["octaves"] = octave_crps(*_halves(fake), maps, mean)
             total = total + losses.octave_weight * parts["octaves"]
         if losses.one_point_weight:
-            parts["one_point"] = one_point_crps(*_halves(fake), maps)
+            scales = [
+                one_point_crps(*_halves(x), real)
+                for x, real in (self._at_scale(side, fake, maps, generated, true) for side in losses.one_point_scales)
+            ]
+            parts["one_point"] = sum(scales) / len(scales)
             total = total + losses.one_point_weight * parts["one_point"]
         if losses.tail_weight:
             parts["tails"] = tail_crps(*_halves(fake), maps)
@@ -100,17 +104,22 @@ class MapLosses:
 
     def _pixel(self, raw: Any, generated: Any, maps: Any, true: Any) -> Any:
         """Of generated and true maps, in scaled space (`raw`, `maps`) and physical ones (`generated`, `true`)."""
-        config, losses, terms = self.config, self.config.losses, []
+        losses, terms = self.config.losses, []
+        aim = by_channel(self._target, self.config.outputs, maps)
         for side in losses.pixel_scales:
-            if side == 1:
-                fake, target = raw, by_channel(self._target, config.outputs, maps)
-            else:
-                fake, target = (by_channel(forward, config.outputs, block_means(x, side)) for x in (generated, true))
+            fake, target = self._at_scale(side, raw, aim, generated, true)
             if losses.pixel == "crps":
                 terms.append(ops.mean(crps(*_halves(fake), target)))
             else:
                 terms.append(ops.mean(ops.abs(fake - target) if losses.pixel == "l1" else ops.square(fake - target)))
         return sum(terms) / len(terms)
+
+    def _at_scale(self, side: int, fake: Any, maps: Any, generated: Any, true: Any) -> tuple[Any, Any]:
+        """Means of blocks of physical `generated` and `true` maps, scaled; of single cells `fake` and `maps`."""
+        if side == 1:
+            return fake, maps
+        fake, maps = (by_channel(forward, self.config.outputs, block_means(x, side)) for x in (generated, true))
+        return fake, maps
 
     def _spectral(self, generated: Any, true: Any) -> Any:
         config, losses = self.config, self.config.losses

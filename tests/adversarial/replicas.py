@@ -31,6 +31,7 @@ def steps(accumulate=1):
         spread_weight=0.2,
         octave_weight=0.2,
         one_point_weight=0.2,
+        one_point_scales=(1, 2),
         tail_weight=0.2,
         mean_power_weight=0.2,
         shape=SHAPE,

@@ -23,6 +23,12 @@ def painter():
     return tiny.painter()
 
 
+@pytest.fixture(scope="module")
+def smoothed():
+    """One that sees noise of larger scales than its coarsest level, too."""
+    return tiny.painter(widths=[8], bottom_blocks=1, smoothed_noise=2, cellwise=True)
+
+
 def gaussian_alm(C, seed=3):
     """Coefficients a_lm of a Gaussian field of power C (lmax + 1,)."""
     lmax = len(C) - 1
@@ -82,7 +88,9 @@ def test_the_same_seed_gives_the_same_sky(painter, density):
         assert np.abs(paint(painter, density, **change) - first).max() > 0.1
 
 
-def test_tiles_are_the_whole(painter, density, monkeypatch):
+@pytest.mark.parametrize("name", ["painter", "smoothed"])
+def test_tiles_are_the_whole(name, density, monkeypatch, request):
+    painter = request.getfixturevalue(name)
     whole = paint(painter, density)
     monkeypatch.setattr(sphere, "LARGEST_WHOLE", 48**2)
     sides = []
@@ -92,8 +100,10 @@ def test_tiles_are_the_whole(painter, density, monkeypatch):
     assert len(sides) >= 48 and max(sides) <= 48
 
 
-def test_faces_agree_where_the_lattice_goes_on(painter, density):
+@pytest.mark.parametrize("name", ["painter", "smoothed"])
+def test_faces_agree_where_the_lattice_goes_on(name, density, request):
     """A polar face paints what its equatorial neighbours paint: the border cannot be seen, blended or not."""
+    painter = request.getfixturevalue(name)
     sky = Sky(painter, density[:, None], NSIDE, "RING")
     painted = [sky.paint(face, THETA, seed=5, row=0)[..., 0] for face in range(12)]
     inner = slice(sky.reach, sky.reach + NSIDE)
