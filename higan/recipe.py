@@ -165,12 +165,13 @@ class ObjectiveConfig(_Table):
     one_point_weight : float
         Of the CRPS of two realisations' one-point distributions, map by map
         (:func:`higan.adversarial.one_point.one_point_crps`), with `pixel` "crps".
-    one_point_scales : list of int
-        Sides of the blocks of cells whose means these are of, as `pixel_scales`: larger ones hold the generator to how
-        skewed the field is on large scales, of which Fourier modes, one by one, say nothing.
     tail_weight : float
         Of the CRPS of the logarithms of the numbers of cells beyond levels up to 8 standard deviations out
         (:func:`higan.adversarial.one_point.tail_crps`), with `pixel` "crps": for fields whose power a few cells decide.
+    one_point_scales : list of int
+        Sides of the blocks of cells whose means these two are of, as `pixel_scales`, each scale weighing alike: larger
+        ones hold the generator to how skewed the field is on large scales, and to how its brightest cells gather, of
+        which Fourier modes, one by one, say nothing.
     statistics_weight : float
         Of the score of a map's statistics, those of shape where stamps have a flux_radius, along the directions in
         which they vary independently (:class:`higan.adversarial.statistics.Statistics`); with `pixel` "crps". A
@@ -207,8 +208,8 @@ class ObjectiveConfig(_Table):
     modes_by_octave: bool = False
     octave_weight: float = Field(default=0.0, ge=0)
     one_point_weight: float = Field(default=0.0, ge=0)
-    one_point_scales: list[PositiveInt] = Field(default=[1], min_length=1)
     tail_weight: float = Field(default=0.0, ge=0)
+    one_point_scales: list[PositiveInt] = Field(default=[1], min_length=1)
     statistics_weight: float = Field(default=0.0, ge=0)
     half_light_weight: float = Field(default=0.0, ge=0)
     shape_weight: float = Field(default=0.0, ge=0)
@@ -235,8 +236,11 @@ class ObjectiveConfig(_Table):
         for name in ("spectral_floor", "spectral_slope_weight"):
             if self.spectral != "crps" and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} is a matter of spectral = 'crps' alone")
-        if self.one_point_scales != [1] and not self.one_point_weight:
-            raise ValueError("one_point_scales are those of one_point_weight: give it, or leave one_point_scales out")
+        if self.one_point_scales != [1] and not (self.one_point_weight or self.tail_weight):
+            raise ValueError(
+                "one_point_scales are those of one_point_weight and tail_weight: give one, or leave one_point_scales "
+                "out"
+            )
         if self.modes_by_octave and not (self.mode_weight or self.spread_weight or self.mean_power_weight):
             raise ValueError(
                 "modes_by_octave is a matter of mode_weight, spread_weight and mean_power_weight: give one, or leave "

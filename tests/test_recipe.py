@@ -90,7 +90,7 @@ def without(*path):
         ),
         (
             changed("objective", to={"pixel": "crps", "one_point_scales": [1, 2]}),
-            "one_point_scales are those of one_point_weight: give it",
+            "one_point_scales are those of one_point_weight and tail_weight: give one",
         ),
         (
             changed("objective", to={"tail_weight": 1.0}),

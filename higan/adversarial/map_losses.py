@@ -76,16 +76,14 @@ class MapLosses:
         if losses.octave_weight:
             parts["octaves"] = octave_crps(*_halves(fake), maps, mean)
             total = total + losses.octave_weight * parts["octaves"]
-        if losses.one_point_weight:
-            scales = [
-                one_point_crps(*_halves(x), real)
-                for x, real in (self._at_scale(side, fake, maps, generated, true) for side in losses.one_point_scales)
-            ]
-            parts["one_point"] = sum(scales) / len(scales)
-            total = total + losses.one_point_weight * parts["one_point"]
-        if losses.tail_weight:
-            parts["tails"] = tail_crps(*_halves(fake), maps)
-            total = total + losses.tail_weight * parts["tails"]
+        for name, weight, score in (
+            ("one_point", losses.one_point_weight, one_point_crps),
+            ("tails", losses.tail_weight, tail_crps),
+        ):
+            if weight:
+                scales = [self._at_scale(side, fake, maps, generated, true) for side in losses.one_point_scales]
+                parts[name] = sum(score(*_halves(x), real) for x, real in scales) / len(scales)
+                total = total + weight * parts[name]
         if losses.half_light_weight:
             parts["half_light"] = half_light_error(generated, repeat(batch["radius"], config.losses.realisations))
             total = total + losses.half_light_weight * parts["half_light"]

@@ -34,9 +34,9 @@ class PostReionisation(TwentyOneCmFast):
 
     Sets, and the seeds they have where none is given:
 
-    - ``lh``: 112 of 128 points of a scrambled Sobol sequence (seed 1), seeds 11000 + i; rows 0–87 train, 88–99
-      validation, 100–111 test.
-    - ``new``: 24 simulations, or as many as are asked for, at points of the sequence beyond those 128, seeds 14000 + i.
+    - ``lh``: 176 of 256 points of a scrambled Sobol sequence (seed 1), seeds 11000 + i; rows 0–87 train, 88–99
+      validation, 100–111 test, 112–175 train.
+    - ``new``: 24 simulations, or as many as are asked for, at points of the sequence beyond those 256, seeds 14000 + i.
     - ``cv``: 27 simulations, or as many as are asked for, at the middle of the ranges, seeds 12000 + i.
     - ``1p``: fiducial, then each parameter at -1, -½, -¼, ¼, ½ and 1 half-widths of its range from there: 25
       simulations, all with seed 13000.
@@ -71,7 +71,7 @@ class PostReionisation(TwentyOneCmFast):
         "hi_density": ("solMass / Mpc3", "comoving density of neutral hydrogen"),
         "hi_halo_model": ("solMass / Mpc3", "the same by a halo model: mean HI at the centres of the true haloes"),
     }
-    splits: ClassVar[tuple[tuple[str, int], ...]] = (("train", 88), ("validation", 12), ("test", 12))
+    splits: ClassVar[tuple[tuple[str, int], ...]] = (("train", 88), ("validation", 12), ("test", 12), ("train", 64))
     seeds: ClassVar[dict[str, int]] = {"lh": 11000, "cv": 12000, "1p": 13000, "new": 14000}
 
     def version(self) -> str:

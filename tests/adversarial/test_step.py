@@ -4,7 +4,7 @@ import pytest
 from keras import ops, tree
 
 from higan.adversarial.adam import adam
-from higan.adversarial.one_point import one_point_crps
+from higan.adversarial.one_point import one_point_crps, tail_crps
 from higan.adversarial.spectrum import mode_score
 from higan.adversarial.step import Step
 from higan.photometry import acs_kernel, observe
@@ -351,21 +351,24 @@ def test_pixel_loss_of_blocks():
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_one_point_distributions_of_blocks():
+@pytest.mark.parametrize(
+    ("name", "part", "score"), [("one_point", "one_point", one_point_crps), ("tail", "tails", tail_crps)]
+)
+def test_one_point_distributions_of_blocks(name, part, score):
     """The mean of the scores of cells and of means of blocks, which are of physical values."""
     batch = linear_batch((8, 8))
     batch["noise"] = []
     scaling = Asinh(shift=0.3, scale=0.7, softening=2.0)
-    options = dict(pixel="crps", pixel_weight=0.0, one_point_weight=1.0, outputs=(scaling,))
+    options = {"pixel": "crps", "pixel_weight": 0.0, f"{name}_weight": 1.0, "outputs": (scaling,)}
     step = linear_step("none", one_point_scales=(1, 4), **options)
-    found = numbers(step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)[1])["one_point"]
+    found = numbers(step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)[1])[part]
 
     def blocks(maps):
         means = scaling.restore(maps).reshape(-1, 2, 4, 2, 4, 1).mean(axis=(2, 4))
         return scaling.forward(means).astype(np.float32)
 
     fake, true = 2 * batch["fields"], batch["maps"]
-    scores = [float(one_point_crps(f(fake), f(fake), f(true))) for f in (np.asarray, blocks)]
+    scores = [float(score(f(fake), f(fake), f(true))) for f in (np.asarray, blocks)]
     assert scores[0] != pytest.approx(scores[1], rel=0.1)
     assert found == pytest.approx(np.mean(scores), rel=1e-4)
 

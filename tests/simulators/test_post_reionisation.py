@@ -76,8 +76,8 @@ def test_parameters_do_what_they_say(matter, monkeypatch):
 def test_designs():
     code = simulator("post-reionisation")
     lh = code.design("lh")
-    assert [(lh.split == name).sum() for name in ("train", "validation", "test")] == [88, 12, 12]
-    assert len(set(lh.seeds) | set(code.design("cv").seeds) | set(code.design("1p").seeds)) == 112 + 27 + 1
+    assert [(lh.split == name).sum() for name in ("train", "validation", "test")] == [152, 12, 12]
+    assert len(set(lh.seeds) | set(code.design("cv").seeds) | set(code.design("1p").seeds)) == 176 + 27 + 1
     np.testing.assert_allclose(code.design("cv").parameters[0], [0.8, 0.31, -12.3, 10.5])
 
 
