@@ -44,7 +44,7 @@ SHIPPED = "checkpoints"
 LARGEST_CARD = 1 << 24  # bytes
 # Cells of a map that is painted without being asked for its size: 512³. An axis is shorter than the noise's, 2²¹.
 LARGEST_MAP, LONGEST_AXIS = 1 << 27, 1 << 21
-LARGEST_QUANTILE = 1e6  # standard deviations: sums and slopes of such are none too large for single precision
+LARGEST_COEFFICIENT = 1e6  # of a quantile, in standard deviations: sums of such are none too large for single precision
 LARGEST_DRAWN = 1 << 24  # the same of a density that is drawn, which takes half a kB a cell
 # Weights are noise to a compressor, and take half a byte at the very least.
 WEIGHTS_PER_BYTE, FEW_WEIGHTS = 2, 1 << 18
@@ -76,8 +76,8 @@ class QuantileCard(_Table):
     def _match(self) -> QuantileCard:
         if len(self.generated) != len(self.true) or {len(row) for row in self.generated + self.true} != {self.terms}:
             raise ValueError("the quantiles of generated and of true values are not as many, or of other terms")
-        if max(abs(value) for row in self.generated + self.true for value in row) > LARGEST_QUANTILE:
-            raise ValueError(f"quantiles, in standard deviations, are beyond {LARGEST_QUANTILE:g}")
+        if max(abs(value) for row in self.generated + self.true for value in row) > LARGEST_COEFFICIENT:
+            raise ValueError(f"coefficients of quantiles, in standard deviations, are beyond {LARGEST_COEFFICIENT:g}")
         return self
 
 

@@ -24,7 +24,7 @@ BEYOND = 0.01  # of a standard deviation: so far beyond a bound lie cells that a
 PER_DECADE = 6  # quantiles a decade of the share of cells beyond
 SIMULATIONS = 5  # for each term of a polynomial in the parameters, at least
 DEGREE = 2
-SMALLEST = 1e-30  # distance of knots that a slope is taken over: of a piece that no cell lies in
+SMALLEST = 1e-7  # standard deviations between knots that a slope is taken over
 
 
 def n_terms(n_parameters: int, degree: int) -> int:
@@ -77,18 +77,18 @@ class QuantileMapping:
         generated, true : sequence of array, shape (n,)
             Cells of the same maps, for each simulation; `n` may differ. Sorted in place.
         parameters : array, shape (n_simulations, n_par)
-            Scaled to [-1, 1]. Quantiles go with them where there are simulations enough, and where no share of the
-            cells lies on a bound, which is no smooth function of anything.
+            Scaled to [-1, 1]. Quantiles go with them where there are simulations enough, and where in none of them a
+            share of the cells lies on a bound, which is no smooth function of anything.
         """
         count, n_parameters = parameters.shape
         degree = max(d for d in range(DEGREE + 1) if d == 0 or count >= SIMULATIONS * n_terms(n_parameters, d))
         for cells in (*generated, *true):
             cells.sort()
-        bound = any(cells[0] == cells[1] or cells[-1] == cells[-2] for cells in (*generated, *true))
-        if degree == 0 or n_parameters == 0 or bound:
+        if degree == 0 or n_parameters == 0 or any(map(_bounded, (*generated, *true))):
             return cls._alike(np.concatenate(generated), np.concatenate(true))
         # Least squares of every simulation's quantiles, which of painted and true maps scatter together.
-        levels = _levels(min(map(len, true)), OUTERMOST / count)
+        n = min(map(len, true))
+        levels = np.unique((_levels(n, OUTERMOST / count) * (n - 1)).round()) / (n - 1)
         terms = _terms(parameters, degree)
         fits = []
         for maps in (generated, true):
@@ -125,16 +125,15 @@ class QuantileMapping:
         coefficients = [np.asarray(values, np.float32).T for values in (self.generated, self.true)]
         count, n_quantiles = coefficients[0].shape
         degree = next(d for d in range(DEGREE + 1) if n_terms(parameters.shape[-1], d) == count)
-        first = np.tril(np.ones((n_quantiles, n_quantiles), bool))
         if xp is not np:
-            *coefficients, first = (xp.convert_to_tensor(values) for values in (*coefficients, first))
+            coefficients = [xp.convert_to_tensor(values) for values in coefficients]
         terms = _terms(xp.clip(parameters, -1.0, 1.0), degree, xp)
-        quantiles = (xp.matmul(terms, values)[:, None, :] for values in coefficients)
-        # Where few simulations tell, polynomials may cross; their running maximum does not.
-        x, t = (xp.max(xp.where(first, values, -np.inf), axis=-1) for values in quantiles)
+        # A sum, as matrix products of accelerators have fewer digits.
+        x, t = (_ascending(xp.sum(terms[:, :, None] * values, axis=1), xp) for values in coefficients)
         # Knot and slope of the piece on either side of every knot.
         one = xp.ones_like(x[:, :1])
-        steps = xp.maximum(x[:, 1:] - x[:, :-1], SMALLEST)
+        steps = x[:, 1:] - x[:, :-1]
+        steps = xp.where(steps > SMALLEST, steps, 1.0)  # of no length: no cell lies there, and no gradient either
         slopes = xp.concatenate([one, (t[:, 1:] - t[:, :-1]) / steps, one], axis=1)
         starts, values = (xp.concatenate([knots[:, :1], knots], axis=1) for knots in (x, t))
         cells = xp.reshape(y, (xp.shape(y)[0], -1))
@@ -144,6 +143,22 @@ class QuantileMapping:
             piece = xp.where(xp.take_along_axis(x, probe - 1, axis=1) < cells, probe, piece)
         start, value, slope = (xp.take_along_axis(of, piece, axis=1) for of in (starts, values, slopes))
         return xp.reshape(value + slope * (cells - start), xp.shape(y))
+
+
+def _bounded(cells: np.ndarray) -> bool:
+    """Whether sorted `cells` are the same where they end, or none of the numbers."""
+    i = min(OUTERMOST, len(cells) // 2)
+    return not np.isfinite(cells[[0, -1]]).all() or cells[0] == cells[i] or cells[-1] == cells[-1 - i]
+
+
+def _ascending(values: Any, xp: Any) -> Any:
+    """The running maximum of `values` (n, quantiles): where few simulations tell, polynomials may cross."""
+    step = 1
+    while step < values.shape[1]:
+        rest = xp.maximum(values[:, step:], values[:, :-step])
+        values = xp.concatenate([values[:, :step], rest], axis=1)
+        step *= 2
+    return values
 
 
 def _levels(n: int, outermost: float) -> np.ndarray:

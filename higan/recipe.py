@@ -169,9 +169,9 @@ class ObjectiveConfig(_Table):
         Of the CRPS of the logarithms of the numbers of cells beyond levels up to 8 standard deviations out
         (:func:`higan.adversarial.one_point.tail_crps`), with `pixel` "crps": for fields whose power a few cells decide.
     one_point_scales : list of int
-        Sides of the blocks of cells whose means these two are of, as `pixel_scales`, each scale weighing alike: larger
-        ones hold the generator to how skewed the field is on large scales, and to how its brightest cells gather, of
-        which Fourier modes, one by one, say nothing.
+        Sides of the blocks of cells whose means these two are of, like `pixel_scales`, each weighing alike: larger ones
+        hold the generator to how skewed the field is on large scales, and to how its brightest cells gather, of which
+        Fourier modes, one by one, say nothing.
     statistics_weight : float
         Of the score of a map's statistics, those of shape where stamps have a flux_radius, along the directions in
         which they vary independently (:class:`higan.adversarial.statistics.Statistics`); with `pixel` "crps". A
@@ -312,9 +312,9 @@ class TrainingConfig(_Table):
         Maps between validations; the state is saved as often.
     quantile_maps : int
         Training maps that are painted at the end, to map the quantiles of painted cells to the true ones
-        (:mod:`higan.quantile_mapping`): for fields whose sum and power a few cells decide. None where 0. With five
-        simulations for each term of a polynomial in the parameters these quantiles go with the parameters: linearly, or
-        with 75 simulations for four parameters as a quadratic function.
+        (:mod:`higan.quantile_mapping`): for fields whose sum and power a few cells decide. None where 0. Where these
+        maps are of five simulations for each term of a polynomial in the parameters, quantiles go with the parameters:
+        linearly, or, of 75 simulations for four parameters, as a quadratic function.
     """
 
     maps: int = Field(ge=1)

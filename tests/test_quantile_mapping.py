@@ -111,9 +111,22 @@ def test_simulations_of_more_maps_than_others():
     assert mapped(mapping, rng.normal(size=100_000), 0.8, 0.5).std() == pytest.approx(1.32, rel=0.02)
 
 
+def test_a_cell_that_is_no_number():
+    """The logarithm of an empty one: quantiles are the same for all parameters, and finite."""
+    rng = np.random.default_rng(9)
+    parameters = rng.uniform(-1, 1, (60, 2))
+    generated, true = widening(rng, parameters, 500)
+    true[3][7] = -np.inf
+    mapping = QuantileMapping.fit(generated, true, parameters)
+    assert {len(row) for row in mapping.true} == {1} and np.isfinite(mapping.true).all()
+
+
+CROSSING = QuantileMapping([[0.0, 0.0], [1.0, 2.0], [2.0, -3.0]], [[0.0, 1.0], [1.0, -2.0], [5.0, 0.0]])
+
+
 def test_polynomials_that_cross():
     """Cells keep their order all the same."""
-    mapping = QuantileMapping([[0.0, 0.0], [1.0, 2.0], [2.0, -3.0]], [[0.0, 1.0], [1.0, -2.0], [5.0, 0.0]])
+    mapping = CROSSING
     y = np.linspace(-3, 8, 1000)
     for theta in (-1.0, -0.5, 0.0, 0.3, 1.0):
         after = mapped(mapping, y, theta)
@@ -140,6 +153,35 @@ def test_tensors():
             tape.watch(x)
             total = tf.reduce_sum(mapping(x, tf.zeros((1, 0)), ops))
         np.testing.assert_allclose(tape.gradient(total, x)[0], [1.0, 2 / 1.5, 0.5 / 1.5, 1.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("theta", [-0.6, 0.1, 0.3, 0.9])
+def test_gradients_by_parameters(theta):
+    """Those of differences, where polynomials cross, too."""
+    y = np.linspace(-2, 7, 40, dtype=np.float32)[None]
+
+    def total(parameters):
+        return ops.sum(ops.sin(CROSSING(ops.convert_to_tensor(y), parameters, ops)))
+
+    def of(value):
+        return np.sin(CROSSING(y.astype(float), np.array([[value]]))).sum()
+
+    match keras.backend.backend():
+        case "tensorflow":
+            import tensorflow as tf
+
+            x = tf.constant([[theta]], tf.float32)
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                value = total(x)
+            found = tape.gradient(value, x).numpy()
+        case "jax":
+            import jax
+
+            found = np.asarray(jax.grad(total)(np.array([[theta]], np.float32)))
+        case name:
+            pytest.skip(f"gradients of {name} are taken otherwise")
+    assert found[0, 0] == pytest.approx((of(theta + 1e-3) - of(theta - 1e-3)) / 2e-3, rel=0.02, abs=0.02)
 
 
 @pytest.mark.parametrize(

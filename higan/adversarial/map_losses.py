@@ -76,12 +76,12 @@ class MapLosses:
         if losses.octave_weight:
             parts["octaves"] = octave_crps(*_halves(fake), maps, mean)
             total = total + losses.octave_weight * parts["octaves"]
+        scales = [self._at_scale(side, fake, maps, generated, true) for side in losses.one_point_scales]
         for name, weight, score in (
             ("one_point", losses.one_point_weight, one_point_crps),
             ("tails", losses.tail_weight, tail_crps),
         ):
             if weight:
-                scales = [self._at_scale(side, fake, maps, generated, true) for side in losses.one_point_scales]
                 parts[name] = sum(score(*_halves(x), real) for x, real in scales) / len(scales)
                 total = total + weight * parts[name]
         if losses.half_light_weight:

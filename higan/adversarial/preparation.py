@@ -221,6 +221,7 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
         return {"field": name, "units": field.units, "long_name": field.long_name, "scaling": fitted.to_dict()}
 
     _wide_enough(recipe, maps)
+    _blocks_fit(recipe, maps)
     geometry = maps.geometry
     seeds = maps.extra.get("seeds")
     values: dict[str, Any] = dict(
@@ -319,6 +320,18 @@ def _wide_enough(recipe: Recipe, maps: MapSet) -> None:
             f"generator.smoothed_noise = {network.smoothed_noise} is for maps, or crops with their context, of {least} "
             f"cells and more on a side, not of {side}. Take less of it, or larger ones."
         )
+
+
+def _blocks_fit(recipe: Recipe, maps: MapSet) -> None:
+    """Refuse blocks of cells that no map, or crop, holds one of."""
+    side = recipe.training.crop or min(maps.shape[: maps.geometry.ndim])
+    for name in ("pixel_scales", "one_point_scales"):
+        largest = max(getattr(recipe.objective, name))
+        if largest > side:
+            raise RecipeError(
+                f"objective.{name} has blocks of {largest} cells a side, and maps, or crops without their context, "
+                f"have {side}. Give smaller ones."
+            )
 
 
 # What a network may be given that was trained without: interpolation has no weights, slopes, gates, what is made of

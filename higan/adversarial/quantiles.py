@@ -33,6 +33,7 @@ def map_quantiles(checkpoint: Path, recipe: Recipe, maps: MapSet, rows: np.ndarr
         return
     painter.mappings = [None] * len(painter.outputs)
     rows = spread(rows, recipe.training.quantile_maps)
+    rows = rows[np.argsort(maps.simulation[rows], kind="stable")]
     cells = int(np.prod(maps.shape))
     generated, true = (np.empty((len(painter.outputs), len(rows), cells), np.float32) for _ in range(2))
     with progress(f"{recipe.name}: quantiles", len(rows)) as advance:
@@ -42,12 +43,12 @@ def map_quantiles(checkpoint: Path, recipe: Recipe, maps: MapSet, rows: np.ndarr
                 generated[i, part] = scaling.forward(painted[..., i]).reshape(len(batch), -1)
                 true[i, part] = scaling.forward(maps.read(item.field, batch)).reshape(len(batch), -1)
             advance(len(batch))
-    simulations, of = np.unique(maps.simulation[rows], return_inverse=True)
+    simulations, starts = np.unique(maps.simulation[rows], return_index=True)
     theta = painter.scale_parameters(maps.parameters[simulations].astype(np.float32))
-    by_simulation = [
-        [[field[of == i].ravel() for i in range(len(simulations))] for field in fields] for fields in (generated, true)
-    ]
-    mappings = [QuantileMapping.fit(x, y, theta) for x, y in zip(*by_simulation, strict=True)]
+    mappings = []
+    for fields in zip(generated, true, strict=True):
+        x, y = ([part.reshape(-1) for part in np.split(field, starts[1:])] for field in fields)
+        mappings.append(QuantileMapping.fit(x, y, theta))
 
     painter.mappings, monitor.painter = list(mappings), painter
     card, result = painter.card, monitor()

@@ -439,6 +439,14 @@ def test_smoothed_noise_does_not_go_around_maps(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("name", ["pixel_scales", "one_point_scales"])
+def test_blocks_that_maps_do_not_hold(tmp_path, name):
+    scores = {"pixel": "crps", "one_point_weight": 1.0, name: [1, 16]}
+    with pytest.raises(RecipeError, match=rf"objective\.{name} has blocks of 16 cells a side, and maps, .* have 8"):
+        loop.train(tiny.recipe(objective=scores), tmp_path / "run", maps=tiny.maps(shape=(8, 8)))
+    assert not (tmp_path / "run").exists()
+
+
 def test_quantiles_are_mapped_at_the_end(tmp_path):
     """Painted training maps have the true quantiles; the mapping is on the card, and no part of what is trained."""
     recipe = {"validation": {"select": "last"}, "scaling": {"brightness_temp": {"lower": 0.0}}}
