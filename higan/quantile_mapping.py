@@ -75,24 +75,23 @@ class QuantileMapping:
         Parameters
         ----------
         generated, true : sequence of array, shape (n,)
-            Cells of the same maps, for each simulation; `n` may differ. Sorted in place.
+            Cells of the same maps, for each simulation; `n` may differ. May be sorted in place.
         parameters : array, shape (n_simulations, n_par)
             Scaled to [-1, 1]. Quantiles go with them where there are simulations enough, and where in none of them a
             share of the cells lies on a bound, which is no smooth function of anything.
         """
         count, n_parameters = parameters.shape
-        degree = max(d for d in range(DEGREE + 1) if d == 0 or count >= SIMULATIONS * n_terms(n_parameters, d))
-        for cells in (*generated, *true):
-            cells.sort()
-        if degree == 0 or n_parameters == 0 or any(map(_bounded, (*generated, *true))):
+        told = [d for d in range(1, DEGREE + 1) if n_parameters and count >= SIMULATIONS * n_terms(n_parameters, d)]
+        if told:
+            for cells in (*generated, *true):
+                cells.sort()
+        if not told or any(map(_bounded, (*generated, *true))):
             return cls._alike(np.concatenate(generated), np.concatenate(true))
         # Least squares of every simulation's quantiles, which of painted and true maps scatter together.
-        n = min(map(len, true))
-        levels = np.unique((_levels(n, OUTERMOST / count) * (n - 1)).round()) / (n - 1)
-        terms = _terms(parameters, degree)
+        levels, terms = _levels(min(map(len, true)), OUTERMOST / count), _terms(parameters, max(told))
         fits = []
         for maps in (generated, true):
-            quantiles = [cells[(levels * (len(cells) - 1)).round().astype(int)] for cells in maps]
+            quantiles = [cells[_ranks(levels, len(cells))] for cells in maps]
             fits.append(np.linalg.lstsq(terms, np.array(quantiles, float), rcond=None)[0].T.tolist())
         return cls(*fits)
 
@@ -101,7 +100,7 @@ class QuantileMapping:
         """One for all parameters."""
         generated.sort()
         true.sort()
-        ranks = (_levels(len(true), OUTERMOST) * (len(true) - 1)).round().astype(int)
+        ranks = _ranks(_levels(len(true), OUTERMOST), len(true))
         # And where cells on a bound end, which are alike.
         ends = [np.searchsorted(values, values[0], side="right") + i for values in (generated, true) for i in (-1, 0)]
         ranks = np.unique(np.clip([*ranks, *ends], ranks.min(), ranks.max()))
@@ -164,7 +163,12 @@ def _ascending(values: Any, xp: Any) -> Any:
 def _levels(n: int, outermost: float) -> np.ndarray:
     """Of quantiles, by the share of `n` cells beyond them, from `outermost` last ones to as many first ones."""
     beyond = np.geomspace(min(outermost / n, 0.5), 0.5, 2 + int(PER_DECADE * np.log10(max(n / outermost, 1))))
-    return np.unique(np.concatenate([beyond, 1 - beyond]))
+    return np.unique(_ranks(np.concatenate([beyond, 1 - beyond]), n)) / (n - 1)  # each cell's but once
+
+
+def _ranks(levels: np.ndarray, n: int) -> np.ndarray:
+    """Of `n` sorted cells those at these levels."""
+    return (levels * (n - 1)).round().astype(int)
 
 
 def _terms(parameters: Any, degree: int, xp: Any = np) -> Any:

@@ -53,8 +53,12 @@ class MapLosses:
         config, losses, mean = self.config, self.config.losses, self.mean
         fake, maps = bounded(raw, config.outputs), batch["maps"]
         generated, true = (by_channel(restore, config.outputs, x) for x in (fake, maps))
+        blocks = {
+            side: tuple(by_channel(forward, config.outputs, block_means(x, side)) for x in (generated, true))
+            for side in sorted({*losses.pixel_scales, *losses.one_point_scales} - {1})
+        }
         parts = {
-            "pixel": self._pixel(raw, generated, maps, true),
+            "pixel": self._pixel({**blocks, 1: (raw, by_channel(self._target, config.outputs, maps))}),
             "drift": _drift(raw, fake, max(1.0, losses.margin)),
         }
         total = pixel_weight * parts["pixel"] + parts["drift"]
@@ -76,7 +80,7 @@ class MapLosses:
         if losses.octave_weight:
             parts["octaves"] = octave_crps(*_halves(fake), maps, mean)
             total = total + losses.octave_weight * parts["octaves"]
-        scales = [self._at_scale(side, fake, maps, generated, true) for side in losses.one_point_scales]
+        scales = [{**blocks, 1: (fake, maps)}[side] for side in losses.one_point_scales]
         for name, weight, score in (
             ("one_point", losses.one_point_weight, one_point_crps),
             ("tails", losses.tail_weight, tail_crps),
@@ -100,24 +104,16 @@ class MapLosses:
             total = total + losses.mean_power_weight * loss
         return total, (parts, kept)
 
-    def _pixel(self, raw: Any, generated: Any, maps: Any, true: Any) -> Any:
-        """Of generated and true maps, in scaled space (`raw`, `maps`) and physical ones (`generated`, `true`)."""
+    def _pixel(self, blocks: Mapping[int, tuple[Any, ...]]) -> Any:
+        """Of generated maps and what they aim at, scaled: means of blocks by their side, cells being of side 1."""
         losses, terms = self.config.losses, []
-        aim = by_channel(self._target, self.config.outputs, maps)
         for side in losses.pixel_scales:
-            fake, target = self._at_scale(side, raw, aim, generated, true)
+            fake, target = blocks[side]
             if losses.pixel == "crps":
                 terms.append(ops.mean(crps(*_halves(fake), target)))
             else:
                 terms.append(ops.mean(ops.abs(fake - target) if losses.pixel == "l1" else ops.square(fake - target)))
         return sum(terms) / len(terms)
-
-    def _at_scale(self, side: int, fake: Any, maps: Any, generated: Any, true: Any) -> tuple[Any, Any]:
-        """Means of blocks of physical `generated` and `true` maps, scaled; of single cells `fake` and `maps`."""
-        if side == 1:
-            return fake, maps
-        fake, maps = (by_channel(forward, self.config.outputs, block_means(x, side)) for x in (generated, true))
-        return fake, maps
 
     def _spectral(self, generated: Any, true: Any) -> Any:
         config, losses = self.config, self.config.losses

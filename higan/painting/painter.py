@@ -210,11 +210,11 @@ class Painter:
             channels = [s.forward(fields[..., i]) for i, s in enumerate(self.inputs)]
             scaled.append(np.stack(channels, axis=-1).astype(np.float32))
         parameters = np.asarray(parameters, np.float32)
+        theta = self.scale_parameters(parameters)
         if len(self.lower):
-            scaled.append(self.scale_parameters(parameters))
+            scaled.append(theta)
         out = np.asarray(self._forward([*scaled, *noise]))
-        each = np.tile(parameters, (len(out) // len(parameters), 1))
-        theta = self.scale_parameters(each)
+        each, theta = (np.tile(x, (len(out) // len(parameters), 1)) for x in (parameters, theta))
         painted = np.stack([self._physical(i, out[..., i], theta, np) for i in range(len(self.outputs))], axis=-1)
         return self._of_magnitude(painted, each, np)
 
