@@ -172,6 +172,11 @@ class ObjectiveConfig(_Table):
         Sides of the blocks of cells whose means these two are of, like `pixel_scales`, each weighing alike: larger ones
         hold the generator to how skewed the field is on large scales, and to how its brightest cells gather, of which
         Fourier modes, one by one, say nothing.
+    one_point_neighbours : bool
+        Let these two be of cells together with their neighbours, too: halfway between the scaled value of each cell and
+        that of the mean of those it has a face in common with (without the cells at an edge), weighing as one more of
+        the blocks. Where few cells are bright, neither they alone nor means of blocks say what lies beside them, and
+        power on the smallest scales is that of products of neighbours.
     statistics_weight : float
         Of the score of a map's statistics, those of shape where stamps have a flux_radius, along the directions in
         which they vary independently (:class:`higan.adversarial.statistics.Statistics`); with `pixel` "crps". A
@@ -210,6 +215,7 @@ class ObjectiveConfig(_Table):
     one_point_weight: float = Field(default=0.0, ge=0)
     tail_weight: float = Field(default=0.0, ge=0)
     one_point_scales: list[PositiveInt] = Field(default=[1], min_length=1)
+    one_point_neighbours: bool = False
     statistics_weight: float = Field(default=0.0, ge=0)
     half_light_weight: float = Field(default=0.0, ge=0)
     shape_weight: float = Field(default=0.0, ge=0)
@@ -240,6 +246,11 @@ class ObjectiveConfig(_Table):
             raise ValueError(
                 "one_point_scales are those of one_point_weight and tail_weight: give one, or leave one_point_scales "
                 "out"
+            )
+        if self.one_point_neighbours and not (self.one_point_weight or self.tail_weight):
+            raise ValueError(
+                "one_point_neighbours is a matter of one_point_weight and tail_weight: give one, or leave "
+                "one_point_neighbours out"
             )
         if self.modes_by_octave and not (self.mode_weight or self.spread_weight or self.mean_power_weight):
             raise ValueError(
@@ -440,6 +451,12 @@ class Recipe(_Table):
         for name in ("tracing", "top_hats"):
             if not self.data.inputs and getattr(self.generator, name):
                 raise ValueError(f"generator.{name} follows data.inputs, of which there are none: leave it out")
+        for name in self.data.outputs if self.generator.spilled else ():
+            if name not in self.scaling or self.scaling[name].lower is None:
+                raise ValueError(
+                    f"generator.spilled shares amounts, what is above a lower bound, and {name} has none: give it a "
+                    "lower bound under scaling, or leave spilled out"
+                )
         if not self.data.inputs and self.generator.network == "unet" and not self.generator.noise_channels:
             raise ValueError("without data.inputs maps are drawn from noise: it needs generator.noise_channels above 0")
         if self.objective.pixel == "crps" and not self.generator.random:

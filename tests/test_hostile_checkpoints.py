@@ -246,7 +246,7 @@ def test_weights_are_counted_without_building(n_inputs, centred):
         (2, 3, {"latent": 5, "widths": [3, 5, 7], **({"profiles": 2, "knots": 3, "psf": 1.0} if centred else {})}),
         (3, 0, {"latent": 2, "bottom_blocks": 3, "widths": [3]}),
         (2, 1, {"isotropic": not centred, "widths": [3, 5]}),
-        (2, 1, {"tracing": True, "interpolated": True, "gated": True, "cellwise": True}),
+        (2, 1, {"tracing": True, "interpolated": True, "gated": True, "cellwise": True, "spilled": not centred}),
         (3, 2, {} if centred else {"top_hats": [1.0, 2.0, 8.0], "top_hat_widths": [5, 7, 7, 3]}),
         (2, 0, {"top_hats": [] if centred else [1.0]}),
         (2, 1, {} if centred else {"top_hats": [1.0], "stochastic_barrier": True, "smoothed_noise": 3}),

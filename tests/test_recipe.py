@@ -73,6 +73,16 @@ def without(*path):
         (changed("objective", to={"spectral_floor": 1e-4}), "spectral_floor is a matter of spectral = 'crps' alone"),
         (changed("objective", to={"spectral_slope_weight": 1.0}), "spectral_slope_weight is a matter of spectral = "),
         (
+            changed("generator", to={"spilled": True, "noise_channels": 1}),
+            "spilled is of maps without edges, with two widths and two noise_channels or more: give these",
+        ),
+        (changed("generator", to={"spilled": True, "centred": True}), "spilled is of maps without edges"),
+        (changed("generator", to={"spilled": True, "widths": [4]}), "spilled is of maps without edges, with two"),
+        (
+            changed("scaling", to={}) | {"generator": {"widths": [4, 8], "spilled": True}},
+            "generator.spilled shares amounts, what is above a lower bound, and brightness_temp has none",
+        ),
+        (
             changed("objective", to={"mode_weight": 1.0}),
             "mode_weight takes the two realisations that only pixel = ",
         ),
@@ -91,6 +101,10 @@ def without(*path):
         (
             changed("objective", to={"pixel": "crps", "one_point_scales": [1, 2]}),
             "one_point_scales are those of one_point_weight and tail_weight: give one",
+        ),
+        (
+            changed("objective", to={"pixel": "crps", "one_point_neighbours": True}),
+            "one_point_neighbours is a matter of one_point_weight and tail_weight: give one",
         ),
         (
             changed("objective", to={"tail_weight": 1.0}),

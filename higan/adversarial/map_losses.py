@@ -11,7 +11,7 @@ from keras import ops
 from higan.adversarial.adam import State
 from higan.adversarial.half_light import half_light_error
 from higan.adversarial.objectives import crps
-from higan.adversarial.octaves import block_means, octave_crps
+from higan.adversarial.octaves import block_means, means_around, octave_crps
 from higan.adversarial.one_point import one_point_crps, tail_crps
 from higan.adversarial.shapes import shape_score
 from higan.adversarial.spectrum import (
@@ -27,7 +27,7 @@ from higan.adversarial.spectrum import (
     surplus,
 )
 from higan.adversarial.step_config import StepConfig
-from higan.networks.layers import by_channel, forward, restore
+from higan.networks.layers import by_channel, forward, restore, within
 from higan.scaling import Scaling
 
 LATE = 8  # one in so many of the generated maps so far, the last, make up their mean power
@@ -81,6 +81,8 @@ class MapLosses:
             parts["octaves"] = octave_crps(*_halves(fake), maps, mean)
             total = total + losses.octave_weight * parts["octaves"]
         scales = [{**blocks, 1: (fake, maps)}[side] for side in losses.one_point_scales]
+        if losses.one_point_neighbours:
+            scales.append(tuple(self._with_neighbours(*pair) for pair in ((fake, generated), (maps, true))))
         for name, weight, score in (
             ("one_point", losses.one_point_weight, one_point_crps),
             ("tails", losses.tail_weight, tail_crps),
@@ -114,6 +116,11 @@ class MapLosses:
             else:
                 terms.append(ops.mean(ops.abs(fake - target) if losses.pixel == "l1" else ops.square(fake - target)))
         return sum(terms) / len(terms)
+
+    def _with_neighbours(self, scaled: Any, physical: Any) -> Any:
+        """Halfway, in scaled space, between each cell and the mean of the cells around it."""
+        around = by_channel(forward, self.config.outputs, means_around(physical))
+        return (within(scaled, 1) + around) / 2
 
     def _spectral(self, generated: Any, true: Any) -> Any:
         config, losses = self.config, self.config.losses

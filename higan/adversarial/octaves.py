@@ -61,6 +61,17 @@ def block_means(maps: Any, side: int) -> Any:
     return ops.average_pool(maps, side, strides=side, data_format="channels_last")
 
 
+def means_around(maps: Any) -> Any:
+    """Means of the cells that each cell of (n, *shape, c) has a face in common with, but for those at an edge."""
+    ndim, parts = len(maps.shape) - 2, []
+    for axis in range(ndim):
+        for start in (0, 2):
+            index = [slice(1, n - 1) for n in maps.shape[1:-1]]
+            index[axis] = slice(start, maps.shape[1 + axis] - 2 + start)
+            parts.append(maps[(slice(None), *index)])
+    return sum(parts) / (2 * ndim)
+
+
 def _scatter(octaves: list[list[Any]], axes: tuple[int, ...], mean: Mean) -> list[list[Any]]:
     """Standard deviation of each octave of some maps over cells and the whole batch."""
     means = mean([[ops.mean(x, axis=axes) for x in parts] for parts in octaves])

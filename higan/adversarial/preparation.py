@@ -332,6 +332,11 @@ def _blocks_fit(recipe: Recipe, maps: MapSet) -> None:
                 f"objective.{name} has blocks of {largest} cells a side, and maps, or crops without their context, "
                 f"have {side}. Give smaller ones."
             )
+    if recipe.objective.one_point_neighbours and side < 3:
+        raise RecipeError(
+            f"objective.one_point_neighbours is of cells with others on both sides, and maps, or crops without their "
+            f"context, have {side} cells a side. Give larger ones, or leave it out."
+        )
 
 
 # What a network may be given that was trained without: interpolation has no weights, slopes, gates, what is made of

@@ -81,6 +81,11 @@ class GeneratorConfig(BaseModel):
         interpolated, and of the features there, which no convolution follows. What of a field is independent from cell
         to cell, as the shot noise of haloes is, has power up to the corners of the cube of modes, which kernels of
         three cells hardly give; and noise of every scale gets to the output straight away.
+    spilled : bool
+        Cells share their amounts, what is above the lower bound of an output in physical units, with the cells that
+        they have a face in common with: a halo lies anywhere in its cell and reaches beyond it, which cells drawn one
+        by one do not know. How much depends on the amount and on the features there, and on the first channel of the
+        neighbour's finest noise, which does nothing else. Maps are then bounded, and mapped, as others are.
     top_hats : list of float
         Radii, in cells, of top-hats: a network of the same cell alone sees the parameters, the fields and their means
         within these spheres (discs in two dimensions). What an excursion set decides (Furlanetto, Zaldarriaga &
@@ -118,6 +123,7 @@ class GeneratorConfig(BaseModel):
     tracing: bool = False
     gated: bool = False
     cellwise: bool = False
+    spilled: bool = False
     top_hats: list[Annotated[float, Field(ge=0.5, le=1e4)]] = Field(default=[], max_length=32)
     top_hat_widths: list[Width] = Field(default=[64, 64, 64], min_length=1, max_length=8)
     stochastic_barrier: bool = False
@@ -165,6 +171,12 @@ class GeneratorConfig(BaseModel):
                 raise ValueError(f"{name} is of the network that sees top_hats: give these, or leave {name} out")
         if self.smoothed_noise and self.centred:
             raise ValueError("smoothed_noise is for maps without edges: leave smoothed_noise or centred out")
+        # With one width the finest noise, of which it takes a channel, would be the coarsest, too.
+        if self.spilled and (self.centred or self.levels == 1 or self.noise_channels < 2):
+            raise ValueError(
+                "spilled is of maps without edges, with two widths and two noise_channels or more: give these, or "
+                "leave spilled out"
+            )
         if self.isotropic and self.centred:
             raise ValueError("centred maps tell directions apart by coordinates: leave isotropic or centred out")
         return self
@@ -206,10 +218,13 @@ class GeneratorConfig(BaseModel):
         else:
             count += convolution(coarsest + centre, bottom)
         count += self.bottom_blocks * block(bottom, coarsest)
-        for width, wider in pairwise(self.widths):
-            joined = 2 * width if n_inputs else width + centre
-            count += convolution(wider, width, 1) + convolution(joined, width) + block(width, self.noise_channels)
-        first, everywhere = self.widths[0], (self.levels + self.smoothed_noise) * self.noise_channels
+        for level, (width, wider) in enumerate(pairwise(self.widths)):
+            joined, drawn = (
+                2 * width if n_inputs else width + centre,
+                self.noise_channels - (self.spilled and not level),
+            )
+            count += convolution(wider, width, 1) + convolution(joined, width) + block(width, drawn)
+        first, everywhere = self.widths[0], (self.levels + self.smoothed_noise) * self.noise_channels - self.spilled
         if n_inputs and self.top_hats:
             told = n_inputs * (1 + len(self.top_hats))
             told += everywhere if self.stochastic_barrier else 0
@@ -219,6 +234,7 @@ class GeneratorConfig(BaseModel):
         if self.cellwise:
             hidden = 2 * convolution(first, first, 1) + convolution(everywhere, first, 1)
             count += hidden + convolution(first, n_outputs, 1)
+        count += convolution(first, 4 * n_outputs, 1) if self.spilled else 0
         return count + convolution(first, n_outputs * (1 + (n_inputs if self.tracing else 0)))
 
     def numbers_told(self, n_outputs: int) -> int:

@@ -30,6 +30,7 @@ from higan.networks.layers import (
     embed,
     forward,
     halve,
+    spill,
     within,
 )
 from higan.scaling import Scaling
@@ -69,7 +70,7 @@ def build_generator(
         Cells that fields extend beyond the noise and the output on every side: crops of larger maps, of which top-hats
         see more than the convolutions do.
     scalings : sequence of Scaling
-        Of the outputs, where there are profiles: they are light, to be scaled.
+        Of the outputs, where there are profiles, which are light, to be scaled, or where they are spilled.
     shape : sequence of int, optional
         Of a map, where `config.network` is "profiles": nothing that goes in has it.
     radius : (int, float, float), optional
@@ -90,6 +91,8 @@ def build_generator(
     >>> [tuple(x.shape) for x in model.inputs]
     [(None, None, None, 1), (None, 3), (None, None, None, 4), (None, None, None, 4)]
     """
+    if (config.spilled or config.profiles) and len(scalings) != n_outputs:
+        raise ValueError(f"{len(scalings)} scalings of {n_outputs} outputs: give one of each")
     if config.network == "profiles":
         return _profiles(config, n_outputs, n_parameters, seed, scalings, shape, radius)
     space = (None,) * ndim
@@ -112,6 +115,9 @@ def build_generator(
         modulating.append(latent)
 
     drawn_by = latent if config.latent else noise[-1]
+    if config.spilled:
+        marks, finest = ops.split(noise[0], [1], axis=-1)
+        noise = [finest, *noise[1:]]
     if config.smoothed_noise:
         noise = [*noise[:-1], Smoothed(config.smoothed_noise, name="noise_smoothed", dtype=dtype)(noise[-1])]
 
@@ -191,6 +197,8 @@ def build_generator(
         x = _block(x, width, f"up{level}", embedding, noise[level], gated=config.gated, **options)
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)
     drawn = _cellwise(x, every, config.widths[0], n_outputs, **options) if config.cellwise else None
+    if config.spilled:
+        sharing = convolution(x, 4 * n_outputs, "sharing", seed, kernel=1, gain=0.0, dtype="float32")
     tracing = n_inputs if config.tracing else 0
     x = convolution(x, n_outputs * (1 + tracing), "head", gain=0.3, **options)
     x = ops.cast(x, "float32")
@@ -205,6 +213,8 @@ def build_generator(
         x = keras.layers.Add(name="head_told", dtype="float32")([x, for_each(told, "head_local")])
     if drawn is not None:
         x = keras.layers.Add(name="head_drawn", dtype="float32")([x, ops.cast(drawn, "float32")])
+    if config.spilled:
+        x = spill(x, sharing, marks, scalings)
     if config.profiles:
         # What is smooth, and points, are drawn straight away; the convolutions add what is neither.
         drawn = [galaxies, direction, *([knotted] if config.knots else []), x]

@@ -204,6 +204,25 @@ class TopHats(keras.layers.Layer):
         return (shape[0], *inner, shape[-1] * len(self.radii))
 
 
+class Spilled(keras.layers.Layer):
+    """Amounts (batch, *shape, c), shared by each cell with the cells it has a face in common with; periodic.
+
+    A neighbour gets exp(middle + aside * mark) times what the cell keeps: `middle` and `aside`, of the shape of the
+    amounts, are the cell's own, and the mark (batch, *shape, 1), a normal deviate, is the neighbour's. Their sum stays.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        amounts, middle, aside, marks = inputs
+        sides = [(axis, step) for axis in range(1, len(amounts.shape) - 1) for step in (1, -1)]
+        ratios = [ops.exp(middle + aside * ops.roll(marks, -step, axis)) for axis, step in sides]
+        kept = amounts / (1.0 + sum(ratios))
+        given = [ops.roll(ratio * kept, step, axis) for (axis, step), ratio in zip(sides, ratios, strict=True)]
+        return kept + sum(given)
+
+    def compute_output_shape(self, shapes: Any) -> tuple[int | None, ...]:
+        return shapes[0]
+
+
 def within(maps: Any, around: int) -> Any:
     """(batch, *shape, channels) without so many cells on every side."""
     inner = (slice(around, -around),) * (len(maps.shape) - 2) if around else ()
@@ -222,6 +241,23 @@ def forward(scaling: Scaling, x: Any) -> Any:
 
 def restore(scaling: Scaling, y: Any) -> Any:
     return scaling.restore(y, ops)
+
+
+def spill(x: Any, sharing: Any, marks: Any, scalings: Sequence[Scaling]) -> Any:
+    """Scaled maps whose cells share what is above the lower bound; what is out of bounds passes by, as it is.
+
+    How much, is linear in the value of the cell: bright ones share, at first, and others hardly.
+    """
+    inside = ops.clip(by_channel(lambda scaling, y: scaling.bound(y, ops), scalings, x), -10.0, 10.0)
+    amounts = by_channel(lambda scaling, y: scaling.restore(y, ops) - (scaling.lower or 0.0), scalings, inside)
+    middle, more, aside, further = ops.split(sharing, 4, axis=-1)
+    # What a cell keeps is not to vanish in single precision.
+    middle = ops.clip(middle - 6.0 + (more + 0.5) * inside, -20.0, 2.0)
+    aside = ops.clip(aside + 1.5 + further * inside, -3.0, 3.0)
+    amounts = Spilled(name="spilled", dtype="float32")([amounts, middle, aside, marks])
+    return (
+        by_channel(lambda scaling, y: scaling.forward(y + (scaling.lower or 0.0), ops), scalings, amounts) + x - inside
+    )
 
 
 class Repeated(keras.layers.Layer):

@@ -32,6 +32,7 @@ def steps(accumulate=1):
         octave_weight=0.2,
         one_point_weight=0.2,
         one_point_scales=(1, 2),
+        one_point_neighbours=True,
         tail_weight=0.2,
         mean_power_weight=0.2,
         shape=SHAPE,

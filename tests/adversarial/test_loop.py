@@ -447,6 +447,13 @@ def test_blocks_that_maps_do_not_hold(tmp_path, name):
     assert not (tmp_path / "run").exists()
 
 
+def test_neighbours_that_maps_do_not_hold(tmp_path):
+    scores = {"pixel": "crps", "one_point_weight": 1.0, "one_point_neighbours": True}
+    with pytest.raises(RecipeError, match=r"one_point_neighbours is of cells with others on both sides, .* have 2 ce"):
+        loop.train(tiny.recipe(objective=scores, training={"crop": 2}), tmp_path / "run", maps=tiny.maps(shape=(8, 8)))
+    assert not (tmp_path / "run").exists()
+
+
 def test_quantiles_are_mapped_at_the_end(tmp_path):
     """Painted training maps have the true quantiles; the mapping is on the card, and no part of what is trained."""
     recipe = {"validation": {"select": "last"}, "scaling": {"brightness_temp": {"lower": 0.0}}}

@@ -355,7 +355,7 @@ def test_pixel_loss_of_blocks():
     ("name", "part", "score"), [("one_point", "one_point", one_point_crps), ("tail", "tails", tail_crps)]
 )
 def test_one_point_distributions_of_blocks(name, part, score):
-    """The mean of the scores of cells and of means of blocks, which are of physical values."""
+    """The mean of the scores of cells and of means of blocks, of physical values, or of cells with those around."""
     batch = linear_batch((8, 8))
     batch["noise"] = []
     scaling = Asinh(shift=0.3, scale=0.7, softening=2.0)
@@ -369,6 +369,16 @@ def test_one_point_distributions_of_blocks(name, part, score):
 
     fake, true = 2 * batch["fields"], batch["maps"]
     scores = [float(score(f(fake), f(fake), f(true))) for f in (np.asarray, blocks)]
+    assert scores[0] != pytest.approx(scores[1], rel=0.1)
+    assert found == pytest.approx(np.mean(scores), rel=1e-4)
+
+    def with_neighbours(maps):
+        around = sum(np.roll(scaling.restore(maps), step, axis) for axis in (1, 2) for step in (-1, 1)) / 4
+        return ((maps + scaling.forward(around)) / 2)[:, 1:-1, 1:-1].astype(np.float32)
+
+    step = linear_step("none", one_point_neighbours=True, **options)
+    found = numbers(step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)[1])[part]
+    scores[1] = float(score(with_neighbours(fake), with_neighbours(fake), with_neighbours(true)))
     assert scores[0] != pytest.approx(scores[1], rel=0.1)
     assert found == pytest.approx(np.mean(scores), rel=1e-4)
 

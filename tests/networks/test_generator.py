@@ -2,17 +2,19 @@ import keras
 import numpy as np
 import pytest
 
+from higan.adversarial.step import load_backend
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
-from higan.networks.layers import Interpolation, Position, Smoothed, TopHats, embed
+from higan.networks.layers import Interpolation, Position, Smoothed, TopHats, embed, spill
 from higan.painting.painter import receptive_radius
+from higan.scaling import Asinh, Linear, Log, YeoJohnson
 from tests import backends, tiny
 
 
 def build(ndim=2, n_inputs=1, n_outputs=1, n_parameters=2, dtype="float32", beyond=0, **network):
     config = GeneratorConfig(**{**tiny.NETWORK, **network})
     options = dict(ndim=ndim, n_inputs=n_inputs, n_outputs=n_outputs, n_parameters=n_parameters, seed=1, dtype=dtype)
-    return config, tiny.woken(build_generator(config, **options, beyond=beyond))
+    return config, tiny.woken(build_generator(config, **options, beyond=beyond, scalings=[Linear()] * n_outputs))
 
 
 def arguments(config, shape, n=2, n_inputs=1, n_parameters=2, seed=0):
@@ -59,7 +61,7 @@ def test_bfloat16_weights_and_output_are_float32():
     "network",
     [
         {},
-        {"interpolated": True, "tracing": True, "gated": True, "cellwise": True},
+        {"interpolated": True, "tracing": True, "gated": True, "cellwise": True, "spilled": True},
         {"top_hats": [1.0, 3.5, 16.0]},
         {"top_hats": [1.0, 3.5], "stochastic_barrier": True, "smoothed_noise": 2},
     ],
@@ -225,6 +227,68 @@ def test_what_is_drawn_cell_by_cell():
     assert change.max() < 1e-6
 
 
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_cells_share_what_is_drawn(ndim):
+    """What is above the lower bound, with the cells that they have a face in common with, around the map."""
+    shape, scalings = [6, 4, 8][:ndim], [Log(floor=1.0, scale=0.5), Linear(lower=-4.0, shift=1.0)]
+    config = GeneratorConfig(**{**tiny.NETWORK, "spilled": True, "cellwise": True})
+    model = build_generator(config, ndim=ndim, n_inputs=1, n_outputs=2, n_parameters=0, scalings=scalings)
+    told = [5.0, 4.0, 0.5, -0.5, -0.5, 0.5, 0.2, -0.1]  # of both channels each: middle, more, aside, further
+    model.get_layer("sharing").bias.assign(told)
+    values = arguments(config, shape, n_parameters=0)
+    before = keras.Model(model.inputs, model.get_layer("head_drawn").output)
+    drawn, found = (call(each, values).astype(float) for each in (before, model))
+    mark, axes = values[1][..., 0].astype(float), range(1, ndim + 1)
+    for channel, scaling in enumerate(scalings):
+        y, (middle, more, aside, further) = drawn[..., channel], told[channel::2]
+        amount = scaling.restore(y) - (scaling.lower or 0.0)
+
+        def share(axis, step, y=y, told=(middle - 6, more + 0.5, aside + 1.5, further)):
+            """What the neighbour gets over what the cell keeps."""
+            middle, more, aside, further = told
+            return np.exp(middle + more * y + (aside + further * y) * np.roll(mark, -step, axis))
+
+        kept = amount / (1 + sum(share(axis, step) for axis in axes for step in (-1, 1)))
+        expected = kept + sum(np.roll(share(axis, step) * kept, step, axis) for axis in axes for step in (-1, 1))
+        result = scaling.restore(found[..., channel]) - (scaling.lower or 0.0)
+        np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-4)
+        assert not np.allclose(expected, amount, rtol=0.1)
+        np.testing.assert_allclose(expected.sum(), amount.sum(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        Linear(lower=0.0),
+        Log(lower=0.0, scale=1.3, shift=4.0),
+        Log(lower=0.0, floor=1e2, shift=2.0, upper=1e14),
+        Asinh(lower=0.0),
+        YeoJohnson(lower=0.0, power=-0.5),
+        YeoJohnson(lower=0.0, power=0.5),
+    ],
+)
+def test_shares_are_finite_and_gradients_pass_out_of_bounds(scaling):
+    rng = np.random.default_rng(1)
+    marks, sharing = rng.normal(size=(2, 16, 1)), 2 * rng.normal(size=(2, 16, 4)) + [4, 0, 0, 0]
+    marks, sharing = (keras.ops.convert_to_tensor(x.astype("float32")) for x in (marks, sharing))
+    for level in (-60.0, -3.0, 0.0, 60.0):
+        x = keras.ops.convert_to_tensor((level + rng.normal(size=(2, 16, 1))).astype("float32"))
+        out = backends.host(spill(x, sharing, marks, [scaling]))
+        gradient = load_backend().input_gradient(lambda y: keras.ops.sum(spill(y, sharing, marks, [scaling])), x)
+        gradient = backends.host(gradient)
+        assert np.isfinite(out).all() and np.isfinite(gradient).all()
+        if abs(level) == 60:
+            np.testing.assert_allclose(gradient, 1, rtol=1e-5)
+        elif level == 0:
+            assert (gradient > 0).mean() > 0.9
+
+
+def test_what_is_shared_takes_a_scaling_of_each_output():
+    config = GeneratorConfig(**{**tiny.NETWORK, "spilled": True})
+    with pytest.raises(ValueError, match="1 scalings of 2 outputs"):
+        build_generator(config, ndim=2, n_inputs=1, n_outputs=2, n_parameters=0, scalings=[Linear()])
+
+
 def test_noise_of_every_level_is_drawn_by():
     """With nothing coming up through the network, cells still differ with the noise of the level they lie in."""
     config, model = build(2, cellwise=True, widths=[4, 4, 4])
@@ -286,6 +350,7 @@ def test_rolling_by_less_than_the_stride_does_not():
         {"widths": [4, 4], "bottom_blocks": 1, "top_hats": [2.0, 8.0]},
         {"widths": [4, 4, 4], "bottom_blocks": 1, "top_hats": [15.5]},
         {"widths": [4, 4, 4], "bottom_blocks": 1, "top_hats": [2.0], "stochastic_barrier": True},
+        {"widths": [4, 4], "spilled": True},
     ],
 )
 def test_receptive_radius(network):
@@ -304,8 +369,9 @@ def test_receptive_radius(network):
     assert max(reached) >= h - 2 * s
 
 
-def test_receptive_radius_of_the_noise():
-    config, model = build(1, widths=[4, 4, 4], n_parameters=0)
+@pytest.mark.parametrize("spilled", [False, True])
+def test_receptive_radius_of_the_noise(spilled):
+    config, model = build(1, widths=[4, 4, 4], n_parameters=0, spilled=spilled)
     h = receptive_radius(config)
     values = arguments(config, [96], n=1, n_parameters=0)
     before = call(model, values)
@@ -387,6 +453,7 @@ FULL = {
     "tracing": True,
     "gated": True,
     "cellwise": True,
+    "spilled": True,
     "top_hats": [1.0, 2.5],
     "stochastic_barrier": True,
     "smoothed_noise": 2,
@@ -482,7 +549,7 @@ def test_what_flows_past_a_block_may_drown_its_noise(normalised):
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_isotropic_exchanges_and_reflects_axes_as_its_fields_are(ndim, n_inputs):
     shape = [8, 12, 16][:ndim]
-    config, model = build(ndim, n_inputs, isotropic=True)
+    config, model = build(ndim, n_inputs, isotropic=True, spilled=True)
     values = arguments(config, shape, n_inputs=n_inputs)
 
     def turn(x):

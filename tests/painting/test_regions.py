@@ -25,7 +25,9 @@ def painters():
             top_hats=[1.0, 2.8],
             stochastic_barrier=True,
             smoothed_noise=2,
-            **dict.fromkeys(["normalised", "isotropic", "interpolated", "tracing", "gated", "cellwise"], True),
+            **dict.fromkeys(
+                ["normalised", "isotropic", "interpolated", "tracing", "gated", "cellwise", "spilled"], True
+            ),
         ),
     }
 

@@ -29,6 +29,12 @@ def smoothed():
     return tiny.painter(widths=[8], bottom_blocks=1, smoothed_noise=2, cellwise=True)
 
 
+@pytest.fixture(scope="module")
+def isotropic():
+    """One that knows no directions, whose cells share what is drawn."""
+    return tiny.painter(isotropic=True, spilled=True, cellwise=True)
+
+
 def gaussian_alm(C, seed=3):
     """Coefficients a_lm of a Gaussian field of power C (lmax + 1,)."""
     lmax = len(C) - 1
@@ -116,6 +122,23 @@ def test_faces_agree_where_the_lattice_goes_on(name, density, request):
             assert set(np.unique(there // NSIDE**2)) <= {4, 5, 6, 7}
             here = painted[face][x0 + sky.reach : x1 + sky.reach, y0 + sky.reach : y1 + sky.reach]
             cut = (slice(None), away) if x0 < 0 else (away, slice(None))
+            np.testing.assert_allclose(here[cut], flat[there][cut], atol=1e-3)
+
+
+def test_faces_agree_where_the_lattice_turns(density, isotropic):
+    """From one polar face to the next it turns by a right angle, which is nothing to a network without directions."""
+    sky = Sky(isotropic, density[:, None], NSIDE, "RING")
+    painted = [sky.paint(face, THETA, seed=5, row=0)[..., 0] for face in range(4)]
+    inner = slice(sky.reach, sky.reach + NSIDE)
+    flat = np.concatenate([values[inner, inner].ravel() for values in painted])
+    away = slice(sky.margin, NSIDE - sky.margin)
+    for face in range(4):
+        beyond = slice(NSIDE, NSIDE + BLEND)
+        for region, cut in (((beyond, slice(0, NSIDE)), np.s_[:, away]), ((slice(0, NSIDE), beyond), np.s_[away])):
+            x, y = region
+            there = faces.cells(NSIDE, face, (x.start, y.start), (x.stop, y.stop))
+            assert len({face, *np.unique(there // NSIDE**2)} & {0, 1, 2, 3}) == 2
+            here = painted[face][tuple(slice(side.start + sky.reach, side.stop + sky.reach) for side in region)]
             np.testing.assert_allclose(here[cut], flat[there][cut], atol=1e-3)
 
 
