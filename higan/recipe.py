@@ -172,11 +172,11 @@ class ObjectiveConfig(_Table):
         Sides of the blocks of cells whose means these two are of, like `pixel_scales`, each weighing alike: larger ones
         hold the generator to how skewed the field is on large scales, and to how its brightest cells gather, of which
         Fourier modes, one by one, say nothing.
-    one_point_neighbours : bool
-        Let these two be of cells together with their neighbours, too: halfway between the scaled value of each cell and
-        that of the mean of those it has a face in common with (without the cells at an edge), weighing as one more of
-        the blocks. Where few cells are bright, neither they alone nor means of blocks say what lies beside them, and
-        power on the smallest scales is that of products of neighbours.
+    one_point_lags : list of int
+        Let these two be of pairs of cells, too: halfway between the scaled value of each cell and that of the mean of
+        those so many cells from it along the axes (without cells so near an edge), each lag weighing as one more of the
+        blocks. The power of a field of a few bright cells is how often they lie beside each other, and how often at
+        some distance; neither cells alone nor means of blocks say that.
     statistics_weight : float
         Of the score of a map's statistics, those of shape where stamps have a flux_radius, along the directions in
         which they vary independently (:class:`higan.adversarial.statistics.Statistics`); with `pixel` "crps". A
@@ -215,7 +215,7 @@ class ObjectiveConfig(_Table):
     one_point_weight: float = Field(default=0.0, ge=0)
     tail_weight: float = Field(default=0.0, ge=0)
     one_point_scales: list[PositiveInt] = Field(default=[1], min_length=1)
-    one_point_neighbours: bool = False
+    one_point_lags: list[PositiveInt] = Field(default=[])
     statistics_weight: float = Field(default=0.0, ge=0)
     half_light_weight: float = Field(default=0.0, ge=0)
     shape_weight: float = Field(default=0.0, ge=0)
@@ -247,10 +247,9 @@ class ObjectiveConfig(_Table):
                 "one_point_scales are those of one_point_weight and tail_weight: give one, or leave one_point_scales "
                 "out"
             )
-        if self.one_point_neighbours and not (self.one_point_weight or self.tail_weight):
+        if self.one_point_lags and not (self.one_point_weight or self.tail_weight):
             raise ValueError(
-                "one_point_neighbours is a matter of one_point_weight and tail_weight: give one, or leave "
-                "one_point_neighbours out"
+                "one_point_lags are those of one_point_weight and tail_weight: give one, or leave one_point_lags out"
             )
         if self.modes_by_octave and not (self.mode_weight or self.spread_weight or self.mean_power_weight):
             raise ValueError(
@@ -293,7 +292,7 @@ class TrainingConfig(_Table):
         boxes; many cheap simulations first, then a few dear ones. Or a checkpoint, a folder or the name of a shipped
         one, of the same fields, units and parameters with the same ranges: its generator is trained on, beside a
         discriminator that starts anew. Either way the generator may be given `interpolated`, `tracing`, `gated`,
-        `cellwise`, `top_hats` or `stochastic_barrier` that it had not.
+        `cellwise`, `exclusion`, `top_hats` or `stochastic_barrier` that it had not.
     batch_size : int
     maps_per_simulation : int
         Maps of each simulation in a batch.

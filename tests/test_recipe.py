@@ -76,6 +76,8 @@ def without(*path):
             changed("generator", to={"spilled": True, "noise_channels": 1}),
             "spilled is of maps without edges, with two widths and two noise_channels or more: give these",
         ),
+        (changed("generator", to={"exclusion": [2, 2]}), "exclusion are half-widths in ascending order, each once"),
+        (changed("generator", to={"exclusion": [2], "centred": True}), "exclusion is for maps without edges"),
         (changed("generator", to={"spilled": True, "centred": True}), "spilled is of maps without edges"),
         (changed("generator", to={"spilled": True, "widths": [4]}), "spilled is of maps without edges, with two"),
         (
@@ -103,8 +105,8 @@ def without(*path):
             "one_point_scales are those of one_point_weight and tail_weight: give one",
         ),
         (
-            changed("objective", to={"pixel": "crps", "one_point_neighbours": True}),
-            "one_point_neighbours is a matter of one_point_weight and tail_weight: give one",
+            changed("objective", to={"pixel": "crps", "one_point_lags": [1]}),
+            "one_point_lags are those of one_point_weight and tail_weight: give one",
         ),
         (
             changed("objective", to={"tail_weight": 1.0}),

@@ -81,8 +81,8 @@ class MapLosses:
             parts["octaves"] = octave_crps(*_halves(fake), maps, mean)
             total = total + losses.octave_weight * parts["octaves"]
         scales = [{**blocks, 1: (fake, maps)}[side] for side in losses.one_point_scales]
-        if losses.one_point_neighbours:
-            scales.append(tuple(self._with_neighbours(*pair) for pair in ((fake, generated), (maps, true))))
+        for lag in losses.one_point_lags:
+            scales.append(tuple(self._with_others(*pair, lag) for pair in ((fake, generated), (maps, true))))
         for name, weight, score in (
             ("one_point", losses.one_point_weight, one_point_crps),
             ("tails", losses.tail_weight, tail_crps),
@@ -117,10 +117,10 @@ class MapLosses:
                 terms.append(ops.mean(ops.abs(fake - target) if losses.pixel == "l1" else ops.square(fake - target)))
         return sum(terms) / len(terms)
 
-    def _with_neighbours(self, scaled: Any, physical: Any) -> Any:
-        """Halfway, in scaled space, between each cell and the mean of the cells around it."""
-        around = by_channel(forward, self.config.outputs, means_around(physical))
-        return (within(scaled, 1) + around) / 2
+    def _with_others(self, scaled: Any, physical: Any, lag: int) -> Any:
+        """Halfway, in scaled space, between each cell and the mean of those `lag` from it along the axes."""
+        around = by_channel(forward, self.config.outputs, means_around(physical, lag))
+        return (within(scaled, lag) + around) / 2
 
     def _spectral(self, generated: Any, true: Any) -> Any:
         config, losses = self.config, self.config.losses

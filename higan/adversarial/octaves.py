@@ -61,13 +61,13 @@ def block_means(maps: Any, side: int) -> Any:
     return ops.average_pool(maps, side, strides=side, data_format="channels_last")
 
 
-def means_around(maps: Any) -> Any:
-    """Means of the cells that each cell of (n, *shape, c) has a face in common with, but for those at an edge."""
+def means_around(maps: Any, lag: int) -> Any:
+    """Means of the cells `lag` from each cell of (n, *shape, c) along the axes, but for those so near an edge."""
     ndim, parts = len(maps.shape) - 2, []
     for axis in range(ndim):
-        for start in (0, 2):
-            index = [slice(1, n - 1) for n in maps.shape[1:-1]]
-            index[axis] = slice(start, maps.shape[1 + axis] - 2 + start)
+        for start in (0, 2 * lag):
+            index = [slice(lag, n - lag) for n in maps.shape[1:-1]]
+            index[axis] = slice(start, maps.shape[1 + axis] - 2 * lag + start)
             parts.append(maps[(slice(None), *index)])
     return sum(parts) / (2 * ndim)
 

@@ -332,16 +332,17 @@ def _blocks_fit(recipe: Recipe, maps: MapSet) -> None:
                 f"objective.{name} has blocks of {largest} cells a side, and maps, or crops without their context, "
                 f"have {side}. Give smaller ones."
             )
-    if recipe.objective.one_point_neighbours and side < 3:
+    largest = max(recipe.objective.one_point_lags, default=0)
+    if 2 * largest >= side:
         raise RecipeError(
-            f"objective.one_point_neighbours is of cells with others on both sides, and maps, or crops without their "
-            f"context, have {side} cells a side. Give larger ones, or leave it out."
+            f"objective.one_point_lags has pairs {largest} cells apart to both sides, and maps, or crops without their "
+            f"context, have {side} cells a side. Give smaller ones."
         )
 
 
 # What a network may be given that was trained without: interpolation has no weights, slopes, gates, what is made of
-# top-hats and noise there start at zero, and what is drawn cell by cell starts small.
-ADDED = ("interpolated", "tracing", "gated", "cellwise", "top_hats", "stochastic_barrier")
+# top-hats and noise there, and exclusion, start at zero, and what is drawn cell by cell starts small.
+ADDED = ("interpolated", "tracing", "gated", "cellwise", "exclusion", "top_hats", "stochastic_barrier")
 
 
 def is_run(initial: Path) -> bool:

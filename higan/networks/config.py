@@ -86,6 +86,11 @@ class GeneratorConfig(BaseModel):
         they have a face in common with: a halo lies anywhere in its cell and reaches beyond it, which cells drawn one
         by one do not know. How much depends on the amount and on the features there, and on the first channel of the
         neighbour's finest noise, which does nothing else. Maps are then bounded, and mapped, as others are.
+    exclusion : list of int
+        Half-widths, in cells, of windows: what is drawn in a cell is then changed by a network of the same cell alone,
+        which sees the features there, what is drawn and how far below the brightest of each window that is. No halo
+        lies within another: pairs of them closer than the sphere of matter that one comes from are rarer than among
+        cells that are drawn each for itself. It starts without effect.
     top_hats : list of float
         Radii, in cells, of top-hats: a network of the same cell alone sees the parameters, the fields and their means
         within these spheres (discs in two dimensions). What an excursion set decides (Furlanetto, Zaldarriaga &
@@ -124,6 +129,7 @@ class GeneratorConfig(BaseModel):
     gated: bool = False
     cellwise: bool = False
     spilled: bool = False
+    exclusion: list[Annotated[int, Field(ge=1, le=64)]] = Field(default=[], max_length=8)
     top_hats: list[Annotated[float, Field(ge=0.5, le=1e4)]] = Field(default=[], max_length=32)
     top_hat_widths: list[Width] = Field(default=[64, 64, 64], min_length=1, max_length=8)
     stochastic_barrier: bool = False
@@ -171,6 +177,10 @@ class GeneratorConfig(BaseModel):
                 raise ValueError(f"{name} is of the network that sees top_hats: give these, or leave {name} out")
         if self.smoothed_noise and self.centred:
             raise ValueError("smoothed_noise is for maps without edges: leave smoothed_noise or centred out")
+        if any(low >= high for low, high in pairwise(self.exclusion)):
+            raise ValueError(f"exclusion are half-widths in ascending order, each once, not {self.exclusion}")
+        if self.exclusion and self.centred:
+            raise ValueError("exclusion is for maps without edges: leave exclusion or centred out")
         # With one width the finest noise, of which it takes a channel, would be the coarsest, too.
         if self.spilled and (self.centred or self.levels == 1 or self.noise_channels < 2):
             raise ValueError(
@@ -235,6 +245,9 @@ class GeneratorConfig(BaseModel):
             hidden = 2 * convolution(first, first, 1) + convolution(everywhere, first, 1)
             count += hidden + convolution(first, n_outputs, 1)
         count += convolution(first, 4 * n_outputs, 1) if self.spilled else 0
+        if self.exclusion:
+            seen = first + n_outputs * (1 + len(self.exclusion))
+            count += convolution(seen, first, 1) + convolution(first, first, 1) + convolution(first, n_outputs, 1)
         return count + convolution(first, n_outputs * (1 + (n_inputs if self.tracing else 0)))
 
     def numbers_told(self, n_outputs: int) -> int:

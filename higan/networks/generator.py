@@ -16,6 +16,7 @@ from keras import ops
 from higan.networks.config import DENSE_LAYERS, GeneratorConfig
 from higan.networks.galaxies import LARGEST, Ellipses, Galaxies
 from higan.networks.layers import (
+    Brightest,
     Modulation,
     PixelNorm,
     Position,
@@ -196,6 +197,7 @@ def build_generator(
             x = keras.layers.Add(name="merge0_local", dtype=dtype)([x, for_each(told, "local")])
         x = _block(x, width, f"up{level}", embedding, noise[level], gated=config.gated, **options)
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)
+    features = x
     drawn = _cellwise(x, every, config.widths[0], n_outputs, **options) if config.cellwise else None
     if config.spilled:
         sharing = convolution(x, 4 * n_outputs, "sharing", seed, kernel=1, gain=0.0, dtype="float32")
@@ -213,6 +215,8 @@ def build_generator(
         x = keras.layers.Add(name="head_told", dtype="float32")([x, for_each(told, "head_local")])
     if drawn is not None:
         x = keras.layers.Add(name="head_drawn", dtype="float32")([x, ops.cast(drawn, "float32")])
+    if config.exclusion:
+        x = _excluded(x, features, config.exclusion, config.widths[0], n_outputs, **options)
     if config.spilled:
         x = spill(x, sharing, marks, scalings)
     if config.profiles:
@@ -304,6 +308,20 @@ def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, *, gated: 
     h = activation(h, f"{name}_actb", dtype)
     h = convolution(h, width, f"{name}_convb", gain=0.5, **options)
     return keras.layers.Add(name=f"{name}_add", dtype=dtype)([x, h])
+
+
+def _excluded(x: Any, features: Any, half_widths: Sequence[int], width: int, n_outputs: int, **options: Any) -> Any:
+    """What is drawn, changed by a function of it, of what there is brighter around, and of the features there."""
+    dtype, seen, most, reached = options["dtype"], [features, x], x, 0
+    for half_width in half_widths:
+        most = Brightest(half_width - reached, name=f"brightest{half_width}", dtype="float32")(most)
+        seen.append(x - most)
+        reached = half_width
+    h = keras.layers.Concatenate(name="exclusion_join", dtype=dtype)(seen)
+    for part in ("a", "b"):
+        h = activation(convolution(h, width, f"exclusion{part}", kernel=1, **options), f"exclusion{part}_act", dtype)
+    change = convolution(h, n_outputs, "exclusion", kernel=1, gain=0.0, **options)
+    return keras.layers.Add(name="head_excluded", dtype="float32")([x, ops.cast(change, "float32")])
 
 
 def _pointwise(inputs: list[Any], embedding: Any, widths: Sequence[int], seed: int, dtype: str) -> Any:

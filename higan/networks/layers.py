@@ -204,6 +204,23 @@ class TopHats(keras.layers.Layer):
         return (shape[0], *inner, shape[-1] * len(self.radii))
 
 
+class Brightest(keras.layers.Layer):
+    """The largest value within so many cells along each axis of (batch, *shape, c); periodic."""
+
+    def __init__(self, half_width: int, **options: Any):
+        super().__init__(**options)
+        self.half_width = half_width
+
+    def call(self, x: Any) -> Any:
+        for axis in range(1, len(x.shape) - 1):
+            for _ in range(self.half_width):
+                x = ops.maximum(x, ops.maximum(ops.roll(x, 1, axis), ops.roll(x, -1, axis)))
+        return x
+
+    def compute_output_shape(self, shape: Any) -> tuple[int | None, ...]:
+        return shape
+
+
 class Spilled(keras.layers.Layer):
     """Amounts (batch, *shape, c), shared by each cell with the cells it has a face in common with; periodic.
 

@@ -33,7 +33,8 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
     The interval of cells that one input cell touches is followed through the network: a 3 x 3 convolution widens it
     by one on each side, halving and doubling round it outwards, and interpolation touches the cells beside it. Without
     input `fields` it begins as a cell of the coarsest noise. Smoothed noise comes in at the bottom, and means in
-    top-hats go by ways of their own. What spills over comes from one cell farther.
+    top-hats go by ways of their own. What is brighter around, and what
+    spills over, comes from so much farther.
 
     Examples
     --------
@@ -61,7 +62,7 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
             for _ in range(level):
                 first, last = 2 * first - 1, 2 * last + 2
             found += [cell - (first - 3), last + 3 - cell]  # the last block, head
-        return max(found) + config.spilled
+        return max(found) + max(config.exclusion, default=0) + config.spilled
 
     return max(reach(cell) for cell in range(config.stride))
 

@@ -411,10 +411,11 @@ def test_a_checkpoint_may_be_given_slopes_and_gates(tmp_path):
     painted = [load(path).sample(field, parameters, seed=1) for path in (taught, started)]
     np.testing.assert_allclose(painted[1], painted[0], rtol=1e-5)
     # What is drawn cell by cell starts as in a new network, not at zero.
-    drawing = {**more, "cellwise": True}
+    drawing = {**more, "cellwise": True, "exclusion": [1]}
     drawn = loop.train(tiny.recipe(training=still, generator=drawing), tmp_path / "drawn", maps=tiny.maps())
     last = weights(drawn / "generator.weights.h5")
     assert all(np.any(last[name]) for name in last if name.startswith("cell") and name.endswith("kernel"))
+    assert not np.any(last["exclusion/kernel"])
     for name in after:
         np.testing.assert_allclose(last[name], after[name], rtol=1e-6, atol=1e-20)
     with pytest.raises(RecipeError, match="was trained with other network"):  # but nothing is taken away
@@ -447,10 +448,10 @@ def test_blocks_that_maps_do_not_hold(tmp_path, name):
     assert not (tmp_path / "run").exists()
 
 
-def test_neighbours_that_maps_do_not_hold(tmp_path):
-    scores = {"pixel": "crps", "one_point_weight": 1.0, "one_point_neighbours": True}
-    with pytest.raises(RecipeError, match=r"one_point_neighbours is of cells with others on both sides, .* have 2 ce"):
-        loop.train(tiny.recipe(objective=scores, training={"crop": 2}), tmp_path / "run", maps=tiny.maps(shape=(8, 8)))
+def test_pairs_that_maps_do_not_hold(tmp_path):
+    scores = {"pixel": "crps", "one_point_weight": 1.0, "one_point_lags": [1, 4]}
+    with pytest.raises(RecipeError, match=r"one_point_lags has pairs 4 cells apart to both sides, .* have 8 cells"):
+        loop.train(tiny.recipe(objective=scores), tmp_path / "run", maps=tiny.maps(shape=(8, 8)))
     assert not (tmp_path / "run").exists()
 
 

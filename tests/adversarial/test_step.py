@@ -355,7 +355,7 @@ def test_pixel_loss_of_blocks():
     ("name", "part", "score"), [("one_point", "one_point", one_point_crps), ("tail", "tails", tail_crps)]
 )
 def test_one_point_distributions_of_blocks(name, part, score):
-    """The mean of the scores of cells and of means of blocks, of physical values, or of cells with those around."""
+    """The mean of the scores of cells and of means of blocks, of physical values, or of pairs of cells."""
     batch = linear_batch((8, 8))
     batch["noise"] = []
     scaling = Asinh(shift=0.3, scale=0.7, softening=2.0)
@@ -372,13 +372,13 @@ def test_one_point_distributions_of_blocks(name, part, score):
     assert scores[0] != pytest.approx(scores[1], rel=0.1)
     assert found == pytest.approx(np.mean(scores), rel=1e-4)
 
-    def with_neighbours(maps):
-        around = sum(np.roll(scaling.restore(maps), step, axis) for axis in (1, 2) for step in (-1, 1)) / 4
-        return ((maps + scaling.forward(around)) / 2)[:, 1:-1, 1:-1].astype(np.float32)
+    def pairs(maps, lag):
+        around = sum(np.roll(scaling.restore(maps), step, axis) for axis in (1, 2) for step in (-lag, lag)) / 4
+        return ((maps + scaling.forward(around)) / 2)[:, lag:-lag, lag:-lag].astype(np.float32)
 
-    step = linear_step("none", one_point_neighbours=True, **options)
+    step = linear_step("none", one_point_lags=(1, 3), **options)
     found = numbers(step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)[1])[part]
-    scores[1] = float(score(with_neighbours(fake), with_neighbours(fake), with_neighbours(true)))
+    scores[1:] = [float(score(pairs(fake, lag), pairs(fake, lag), pairs(true, lag))) for lag in (1, 3)]
     assert scores[0] != pytest.approx(scores[1], rel=0.1)
     assert found == pytest.approx(np.mean(scores), rel=1e-4)
 

@@ -1,3 +1,5 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -283,6 +285,27 @@ def test_shares_are_finite_and_gradients_pass_out_of_bounds(scaling):
             assert (gradient > 0).mean() > 0.9
 
 
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_exclusion_sees_how_far_below_the_brightest_around_a_cell_is(ndim):
+    shape = [10, 12, 8][:ndim]
+    config, model = build(ndim, exclusion=[1, 3])
+    joined = keras.Model(model.inputs, model.get_layer("exclusion_join").output)
+    values = arguments(config, shape)
+    seen, drawn = (call(each, values) for each in (joined, keras.Model(model.inputs, model.get_layer("head").output)))
+    width, axes = config.widths[0], tuple(range(1, ndim + 1))
+    np.testing.assert_allclose(seen[..., width], drawn[..., 0], rtol=1e-5)
+    for channel, half in enumerate((1, 3), width + 1):
+        steps = itertools.product(range(-half, half + 1), repeat=ndim)
+        most = np.max([np.roll(drawn[..., 0], step, axes) for step in steps], axis=0)
+        np.testing.assert_allclose(seen[..., channel], drawn[..., 0] - most, atol=1e-5)
+    change = np.abs(call(model, values)[..., 0] - drawn[..., 0])
+    assert np.median(change) > 0.1
+    # Without effect as it begins.
+    options = dict(ndim=ndim, n_inputs=1, n_outputs=1, n_parameters=2, seed=1)
+    plain, new = (build_generator(each, **options) for each in (config.model_copy(update={"exclusion": []}), config))
+    np.testing.assert_array_equal(call(plain, values), call(new, values))
+
+
 def test_what_is_shared_takes_a_scaling_of_each_output():
     config = GeneratorConfig(**{**tiny.NETWORK, "spilled": True})
     with pytest.raises(ValueError, match="1 scalings of 2 outputs"):
@@ -351,6 +374,7 @@ def test_rolling_by_less_than_the_stride_does_not():
         {"widths": [4, 4, 4], "bottom_blocks": 1, "top_hats": [15.5]},
         {"widths": [4, 4, 4], "bottom_blocks": 1, "top_hats": [2.0], "stochastic_barrier": True},
         {"widths": [4, 4], "spilled": True},
+        {"widths": [4, 4], "spilled": True, "exclusion": [1, 8]},
     ],
 )
 def test_receptive_radius(network):
@@ -369,9 +393,9 @@ def test_receptive_radius(network):
     assert max(reached) >= h - 2 * s
 
 
-@pytest.mark.parametrize("spilled", [False, True])
-def test_receptive_radius_of_the_noise(spilled):
-    config, model = build(1, widths=[4, 4, 4], n_parameters=0, spilled=spilled)
+@pytest.mark.parametrize("network", [{}, {"spilled": True, "exclusion": [2]}])
+def test_receptive_radius_of_the_noise(network):
+    config, model = build(1, widths=[4, 4, 4], n_parameters=0, **network)
     h = receptive_radius(config)
     values = arguments(config, [96], n=1, n_parameters=0)
     before = call(model, values)
@@ -454,6 +478,7 @@ FULL = {
     "gated": True,
     "cellwise": True,
     "spilled": True,
+    "exclusion": [2],
     "top_hats": [1.0, 2.5],
     "stochastic_barrier": True,
     "smoothed_noise": 2,
@@ -549,7 +574,7 @@ def test_what_flows_past_a_block_may_drown_its_noise(normalised):
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_isotropic_exchanges_and_reflects_axes_as_its_fields_are(ndim, n_inputs):
     shape = [8, 12, 16][:ndim]
-    config, model = build(ndim, n_inputs, isotropic=True, spilled=True)
+    config, model = build(ndim, n_inputs, isotropic=True, spilled=True, exclusion=[1, 2])
     values = arguments(config, shape, n_inputs=n_inputs)
 
     def turn(x):

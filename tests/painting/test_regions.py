@@ -25,6 +25,7 @@ def painters():
             top_hats=[1.0, 2.8],
             stochastic_barrier=True,
             smoothed_noise=2,
+            exclusion=[1, 3],
             **dict.fromkeys(
                 ["normalised", "isotropic", "interpolated", "tracing", "gated", "cellwise", "spilled"], True
             ),
