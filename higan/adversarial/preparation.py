@@ -311,7 +311,7 @@ def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
 
 
 def _wide_enough(recipe: Recipe, maps: MapSet) -> None:
-    """Refuse maps that smoothed noise would go around, where it has another variance than on larger ones."""
+    """Refuse maps that smoothed noise or exclusion would go around: they are not there what they are on larger ones."""
     network, training = recipe.generator, recipe.training
     least = network.stride * (2 ** (network.smoothed_noise + 1) - 1)
     side = min(maps.shape[: maps.geometry.ndim]) if training.crop is None else training.crop + 2 * training.context
@@ -319,6 +319,12 @@ def _wide_enough(recipe: Recipe, maps: MapSet) -> None:
         raise RecipeError(
             f"generator.smoothed_noise = {network.smoothed_noise} is for maps, or crops with their context, of {least} "
             f"cells and more on a side, not of {side}. Take less of it, or larger ones."
+        )
+    widest = max(network.exclusion, default=0)
+    if 2 * widest + 1 > side:
+        raise RecipeError(
+            f"generator.exclusion has windows of {2 * widest + 1} cells, and maps, or crops with their context, have "
+            f"{side} on a side. Give smaller ones."
         )
 
 

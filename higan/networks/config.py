@@ -85,7 +85,8 @@ class GeneratorConfig(BaseModel):
         Cells share their amounts, what is above the lower bound of an output in physical units, with the cells that
         they have a face in common with: a halo lies anywhere in its cell and reaches beyond it, which cells drawn one
         by one do not know. How much depends on the amount and on the features there, and on the first channel of the
-        neighbour's finest noise, which does nothing else. Maps are then bounded, and mapped, as others are.
+        neighbour's finest noise, which does nothing else. Nothing is lost but where cells are out of bounds, as
+        `margin` makes empty ones; maps are then bounded, and mapped, as others are.
     exclusion : list of int
         Half-widths, in cells, of windows: what is drawn in a cell is then changed by a network of the same cell alone,
         which sees the features there, what is drawn and how far below the brightest of each window that is. No halo

@@ -213,8 +213,11 @@ class Brightest(keras.layers.Layer):
 
     def call(self, x: Any) -> Any:
         for axis in range(1, len(x.shape) - 1):
-            for _ in range(self.half_width):
-                x = ops.maximum(x, ops.maximum(ops.roll(x, 1, axis), ops.roll(x, -1, axis)))
+            width = 1
+            while width < 2 * self.half_width + 1:  # the window that starts at a cell, twice as wide each time
+                step = min(width, 2 * self.half_width + 1 - width)
+                x, width = ops.maximum(x, ops.roll(x, -step, axis)), width + step
+            x = ops.roll(x, self.half_width, axis)
         return x
 
     def compute_output_shape(self, shape: Any) -> tuple[int | None, ...]:
@@ -263,18 +266,29 @@ def restore(scaling: Scaling, y: Any) -> Any:
 def spill(x: Any, sharing: Any, marks: Any, scalings: Sequence[Scaling]) -> Any:
     """Scaled maps whose cells share what is above the lower bound; what is out of bounds passes by, as it is.
 
-    How much, is linear in the value of the cell: bright ones share, at first, and others hardly.
+    How much, is linear in the value of the cell: bright ones share, at first, and others hardly. The sum of amounts
+    stays where all cells are within bounds.
     """
-    inside = ops.clip(by_channel(lambda scaling, y: scaling.bound(y, ops), scalings, x), -10.0, 10.0)
+    inside = by_channel(_inside, scalings, x)
     amounts = by_channel(lambda scaling, y: scaling.restore(y, ops) - (scaling.lower or 0.0), scalings, inside)
     middle, more, aside, further = ops.split(sharing, 4, axis=-1)
-    # What a cell keeps is not to vanish in single precision.
     middle = ops.clip(middle - 6.0 + (more + 0.5) * inside, -20.0, 2.0)
     aside = ops.clip(aside + 1.5 + further * inside, -3.0, 3.0)
     amounts = Spilled(name="spilled", dtype="float32")([amounts, middle, aside, marks])
-    return (
-        by_channel(lambda scaling, y: scaling.forward(y + (scaling.lower or 0.0), ops), scalings, amounts) + x - inside
-    )
+    return by_channel(_scaled_amount, scalings, amounts) + x - inside
+
+
+def _inside(scaling: Scaling, y: Any) -> Any:
+    """Scaled `y` within bounds, and where amounts are within single precision, ten standard deviations up at most."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lowest, highest = (float(scaling.forward(np.float64(x))) for x in (scaling.lower or 0.0, 1e30))
+    return ops.clip(scaling.bound(y, ops), lowest if np.isfinite(lowest) else -10.0, min(highest, 10.0))
+
+
+def _scaled_amount(scaling: Scaling, amount: Any) -> Any:
+    """What is so much above the lower bound, scaled: more than the bound, which may have no logarithm."""
+    lower = scaling.lower or 0.0
+    return scaling.forward(lower + ops.maximum(amount, max(1e-6 * abs(lower), 1e-37)), ops)
 
 
 class Repeated(keras.layers.Layer):

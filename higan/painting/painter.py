@@ -33,8 +33,7 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
     The interval of cells that one input cell touches is followed through the network: a 3 x 3 convolution widens it
     by one on each side, halving and doubling round it outwards, and interpolation touches the cells beside it. Without
     input `fields` it begins as a cell of the coarsest noise. Smoothed noise comes in at the bottom, and means in
-    top-hats go by ways of their own. What is brighter around, and what
-    spills over, comes from so much farther.
+    top-hats go by ways of their own; exclusion, and what spills over, reach farther.
 
     Examples
     --------

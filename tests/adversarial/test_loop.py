@@ -440,6 +440,13 @@ def test_smoothed_noise_does_not_go_around_maps(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_exclusion_does_not_go_around_maps(tmp_path):
+    recipe = tiny.recipe(generator={**tiny.NETWORK, "exclusion": [1, 4]})
+    with pytest.raises(RecipeError, match=r"exclusion has windows of 9 cells, and maps, .* have 8 on a side"):
+        loop.train(recipe, tmp_path / "run", maps=tiny.maps(shape=(8, 8)))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("name", ["pixel_scales", "one_point_scales"])
 def test_blocks_that_maps_do_not_hold(tmp_path, name):
     scores = {"pixel": "crps", "one_point_weight": 1.0, name: [1, 16]}

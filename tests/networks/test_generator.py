@@ -16,7 +16,9 @@ from tests import backends, tiny
 def build(ndim=2, n_inputs=1, n_outputs=1, n_parameters=2, dtype="float32", beyond=0, **network):
     config = GeneratorConfig(**{**tiny.NETWORK, **network})
     options = dict(ndim=ndim, n_inputs=n_inputs, n_outputs=n_outputs, n_parameters=n_parameters, seed=1, dtype=dtype)
-    return config, tiny.woken(build_generator(config, **options, beyond=beyond, scalings=[Linear()] * n_outputs))
+    return config, tiny.woken(
+        build_generator(config, **options, beyond=beyond, scalings=[Linear(lower=-5.0)] * n_outputs)
+    )
 
 
 def arguments(config, shape, n=2, n_inputs=1, n_parameters=2, seed=0):
@@ -232,7 +234,7 @@ def test_what_is_drawn_cell_by_cell():
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_cells_share_what_is_drawn(ndim):
     """What is above the lower bound, with the cells that they have a face in common with, around the map."""
-    shape, scalings = [6, 4, 8][:ndim], [Log(floor=1.0, scale=0.5), Linear(lower=-4.0, shift=1.0)]
+    shape, scalings = [6, 4, 8][:ndim], [Log(lower=-1.0, floor=1.0, scale=0.5), Linear(lower=-4.0, shift=1.0)]
     config = GeneratorConfig(**{**tiny.NETWORK, "spilled": True, "cellwise": True})
     model = build_generator(config, ndim=ndim, n_inputs=1, n_outputs=2, n_parameters=0, scalings=scalings)
     told = [5.0, 4.0, 0.5, -0.5, -0.5, 0.5, 0.2, -0.1]  # of both channels each: middle, more, aside, further
@@ -264,7 +266,11 @@ def test_cells_share_what_is_drawn(ndim):
         Linear(lower=0.0),
         Log(lower=0.0, scale=1.3, shift=4.0),
         Log(lower=0.0, floor=1e2, shift=2.0, upper=1e14),
+        Log(lower=-1.0, floor=1.0, scale=0.8, shift=-0.5),
+        Log(lower=0.0, scale=0.8, shift=-30.0),
+        Log(lower=0.0, scale=3.3, shift=6.0),
         Asinh(lower=0.0),
+        Asinh(lower=0.0, softening=1e-3, scale=8.9, shift=5.0),
         YeoJohnson(lower=0.0, power=-0.5),
         YeoJohnson(lower=0.0, power=0.5),
     ],
@@ -273,7 +279,7 @@ def test_shares_are_finite_and_gradients_pass_out_of_bounds(scaling):
     rng = np.random.default_rng(1)
     marks, sharing = rng.normal(size=(2, 16, 1)), 2 * rng.normal(size=(2, 16, 4)) + [4, 0, 0, 0]
     marks, sharing = (keras.ops.convert_to_tensor(x.astype("float32")) for x in (marks, sharing))
-    for level in (-60.0, -3.0, 0.0, 60.0):
+    for level in (-60.0, -9.0, -3.0, 0.0, 8.0, 60.0):
         x = keras.ops.convert_to_tensor((level + rng.normal(size=(2, 16, 1))).astype("float32"))
         out = backends.host(spill(x, sharing, marks, [scaling]))
         gradient = load_backend().input_gradient(lambda y: keras.ops.sum(spill(y, sharing, marks, [scaling])), x)
