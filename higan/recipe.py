@@ -242,15 +242,10 @@ class ObjectiveConfig(_Table):
         for name in ("spectral_floor", "spectral_slope_weight"):
             if self.spectral != "crps" and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} is a matter of spectral = 'crps' alone")
-        if self.one_point_scales != [1] and not (self.one_point_weight or self.tail_weight):
-            raise ValueError(
-                "one_point_scales are those of one_point_weight and tail_weight: give one, or leave one_point_scales "
-                "out"
-            )
-        if self.one_point_lags and not (self.one_point_weight or self.tail_weight):
-            raise ValueError(
-                "one_point_lags are those of one_point_weight and tail_weight: give one, or leave one_point_lags out"
-            )
+        for name in ("one_point_scales", "one_point_lags"):
+            given = getattr(self, name) != type(self).model_fields[name].default
+            if given and not (self.one_point_weight or self.tail_weight):
+                raise ValueError(f"{name} are those of one_point_weight and tail_weight: give one, or leave {name} out")
         if self.modes_by_octave and not (self.mode_weight or self.spread_weight or self.mean_power_weight):
             raise ValueError(
                 "modes_by_octave is a matter of mode_weight, spread_weight and mean_power_weight: give one, or leave "

@@ -110,12 +110,11 @@ def painter(seed=1, **changes):
 def woken(model):
     """A generator whose means in top-hats, gates, exclusion and shares count, which start without effect, or hardly."""
     for layer in model.layers:
-        if layer.name in ("local", "head_local") or layer.name.endswith("_noise_gate"):
+        if layer.name in ("local", "head_local", "sharing") or layer.name.endswith("_noise_gate"):
             layer.kernel.assign(np.random.default_rng(2).normal(size=layer.kernel.shape) / 8)
         if layer.name == "exclusion":
             layer.kernel.assign(np.random.default_rng(2).normal(size=layer.kernel.shape))
         if layer.name == "sharing":
-            layer.kernel.assign(np.random.default_rng(2).normal(size=layer.kernel.shape) / 8)
             layer.bias.assign(np.repeat([4.0, 0.0, 0.0, 0.0], layer.bias.shape[0] // 4))
     return model
 

@@ -220,8 +220,7 @@ def new_card(recipe: Recipe, maps: MapSet, parts: Split) -> Card:
             )
         return {"field": name, "units": field.units, "long_name": field.long_name, "scaling": fitted.to_dict()}
 
-    _wide_enough(recipe, maps)
-    _blocks_fit(recipe, maps)
+    _large_enough(recipe, maps)
     geometry = maps.geometry
     seeds = maps.extra.get("seeds")
     values: dict[str, Any] = dict(
@@ -310,40 +309,27 @@ def _drawn(recipe: Recipe, maps: MapSet) -> DrawnCard | None:
     return DrawnCard(field=drawn.field, coarse=drawn.coarse, **found)
 
 
-def _wide_enough(recipe: Recipe, maps: MapSet) -> None:
-    """Refuse maps that smoothed noise or exclusion would go around: they are not there what they are on larger ones."""
-    network, training = recipe.generator, recipe.training
-    least = network.stride * (2 ** (network.smoothed_noise + 1) - 1)
-    side = min(maps.shape[: maps.geometry.ndim]) if training.crop is None else training.crop + 2 * training.context
-    if network.smoothed_noise and side < least:
-        raise RecipeError(
-            f"generator.smoothed_noise = {network.smoothed_noise} is for maps, or crops with their context, of {least} "
-            f"cells and more on a side, not of {side}. Take less of it, or larger ones."
-        )
-    widest = max(network.exclusion, default=0)
-    if 2 * widest + 1 > side:
-        raise RecipeError(
-            f"generator.exclusion has windows of {2 * widest + 1} cells, and maps, or crops with their context, have "
-            f"{side} on a side. Give smaller ones."
-        )
-
-
-def _blocks_fit(recipe: Recipe, maps: MapSet) -> None:
-    """Refuse blocks of cells that no map, or crop, holds one of."""
-    side = recipe.training.crop or min(maps.shape[: maps.geometry.ndim])
+def _large_enough(recipe: Recipe, maps: MapSet) -> None:
+    """Refuse maps, or crops, that what networks see, or losses compare, would go around."""
+    network, objective, training = recipe.generator, recipe.objective, recipe.training
+    cells = training.crop or min(maps.shape[: maps.geometry.ndim])
+    around = 2 * training.context if training.crop else 0
+    smoothed = network.stride * (2 ** (network.smoothed_noise + 1) - 1) if network.smoothed_noise else 0
+    window, lag = 2 * max(network.exclusion, default=0) + 1, max(objective.one_point_lags, default=0)
+    seen = {
+        f"generator.smoothed_noise = {network.smoothed_noise} is for {smoothed} cells and more a side": smoothed,
+        f"generator.exclusion has windows of {window} cells a side": window,
+    }
+    compared = {f"objective.one_point_lags has pairs {lag} cells apart to both sides": 2 * lag + 1}
     for name in ("pixel_scales", "one_point_scales"):
-        largest = max(getattr(recipe.objective, name))
-        if largest > side:
-            raise RecipeError(
-                f"objective.{name} has blocks of {largest} cells a side, and maps, or crops without their context, "
-                f"have {side}. Give smaller ones."
-            )
-    largest = max(recipe.objective.one_point_lags, default=0)
-    if 2 * largest >= side:
-        raise RecipeError(
-            f"objective.one_point_lags has pairs {largest} cells apart to both sides, and maps, or crops without their "
-            f"context, have {side} cells a side. Give smaller ones."
-        )
+        largest = max(getattr(objective, name))
+        compared[f"objective.{name} has blocks of {largest} cells a side"] = largest
+    for needs, side, context in ((seen, cells + around, "with"), (compared, cells, "without")):
+        for need, least in needs.items():
+            if least > side:
+                raise RecipeError(
+                    f"{need}, and maps, or crops {context} their context, have {side}. Take less, or larger maps."
+                )
 
 
 # What a network may be given that was trained without: interpolation has no weights, slopes, gates, what is made of

@@ -176,12 +176,11 @@ class GeneratorConfig(BaseModel):
         for name in ("stochastic_barrier", "top_hat_widths"):
             if not self.top_hats and getattr(self, name) != type(self).model_fields[name].get_default():
                 raise ValueError(f"{name} is of the network that sees top_hats: give these, or leave {name} out")
-        if self.smoothed_noise and self.centred:
-            raise ValueError("smoothed_noise is for maps without edges: leave smoothed_noise or centred out")
         if any(low >= high for low, high in pairwise(self.exclusion)):
             raise ValueError(f"exclusion are half-widths in ascending order, each once, not {self.exclusion}")
-        if self.exclusion and self.centred:
-            raise ValueError("exclusion is for maps without edges: leave exclusion or centred out")
+        for name in ("smoothed_noise", "exclusion"):
+            if getattr(self, name) and self.centred:
+                raise ValueError(f"{name} is for maps without edges: leave {name} or centred out")
         # With one width the finest noise, of which it takes a channel, would be the coarsest, too.
         if self.spilled and (self.centred or self.levels == 1 or self.noise_channels < 2):
             raise ValueError(
@@ -230,10 +229,8 @@ class GeneratorConfig(BaseModel):
             count += convolution(coarsest + centre, bottom)
         count += self.bottom_blocks * block(bottom, coarsest)
         for level, (width, wider) in enumerate(pairwise(self.widths)):
-            joined, drawn = (
-                2 * width if n_inputs else width + centre,
-                self.noise_channels - (self.spilled and not level),
-            )
+            joined = 2 * width if n_inputs else width + centre
+            drawn = self.noise_channels - (self.spilled and not level)
             count += convolution(wider, width, 1) + convolution(joined, width) + block(width, drawn)
         first, everywhere = self.widths[0], (self.levels + self.smoothed_noise) * self.noise_channels - self.spilled
         if n_inputs and self.top_hats:

@@ -199,8 +199,6 @@ def build_generator(
     x = activation(PixelNorm(name="head_norm", dtype=dtype)(x), "head_act", dtype)
     features = x
     drawn = _cellwise(x, every, config.widths[0], n_outputs, **options) if config.cellwise else None
-    if config.spilled:
-        sharing = convolution(x, 4 * n_outputs, "sharing", seed, kernel=1, gain=0.0, dtype="float32")
     tracing = n_inputs if config.tracing else 0
     x = convolution(x, n_outputs * (1 + tracing), "head", gain=0.3, **options)
     x = ops.cast(x, "float32")
@@ -218,6 +216,7 @@ def build_generator(
     if config.exclusion:
         x = _excluded(x, features, config.exclusion, config.widths[0], n_outputs, **options)
     if config.spilled:
+        sharing = convolution(features, 4 * n_outputs, "sharing", seed, kernel=1, gain=0.0, dtype="float32")
         x = spill(x, sharing, marks, scalings)
     if config.profiles:
         # What is smooth, and points, are drawn straight away; the convolutions add what is neither.

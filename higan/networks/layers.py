@@ -270,7 +270,7 @@ def spill(x: Any, sharing: Any, marks: Any, scalings: Sequence[Scaling]) -> Any:
     stays where all cells are within bounds.
     """
     inside = by_channel(_inside, scalings, x)
-    amounts = by_channel(lambda scaling, y: scaling.restore(y, ops) - (scaling.lower or 0.0), scalings, inside)
+    amounts = by_channel(lambda scaling, y: scaling.restore(y, ops) - _lowest(scaling), scalings, inside)
     middle, more, aside, further = ops.split(sharing, 4, axis=-1)
     middle = ops.clip(middle - 6.0 + (more + 0.5) * inside, -20.0, 2.0)
     aside = ops.clip(aside + 1.5 + further * inside, -3.0, 3.0)
@@ -278,16 +278,21 @@ def spill(x: Any, sharing: Any, marks: Any, scalings: Sequence[Scaling]) -> Any:
     return by_channel(_scaled_amount, scalings, amounts) + x - inside
 
 
+def _lowest(scaling: Scaling) -> float:
+    """What amounts are counted from."""
+    return scaling.lower or 0.0
+
+
 def _inside(scaling: Scaling, y: Any) -> Any:
     """Scaled `y` within bounds, and where amounts are within single precision, ten standard deviations up at most."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        lowest, highest = (float(scaling.forward(np.float64(x))) for x in (scaling.lower or 0.0, 1e30))
+        lowest, highest = (float(scaling.forward(np.float64(x))) for x in (_lowest(scaling), 1e30))
     return ops.clip(scaling.bound(y, ops), lowest if np.isfinite(lowest) else -10.0, min(highest, 10.0))
 
 
 def _scaled_amount(scaling: Scaling, amount: Any) -> Any:
     """What is so much above the lower bound, scaled: more than the bound, which may have no logarithm."""
-    lower = scaling.lower or 0.0
+    lower = _lowest(scaling)
     return scaling.forward(lower + ops.maximum(amount, max(1e-6 * abs(lower), 1e-37)), ops)
 
 

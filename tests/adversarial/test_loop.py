@@ -431,34 +431,20 @@ def test_a_checkpoint_may_be_given_slopes_and_gates(tmp_path):
         )
 
 
-def test_smoothed_noise_does_not_go_around_maps(tmp_path):
-    recipe = tiny.recipe(generator={**tiny.NETWORK, "cellwise": True, "smoothed_noise": 2})
-    with pytest.raises(
-        RecipeError, match=r"smoothed_noise = 2 is for maps, .* of 14 cells and more on a side, not of 8"
-    ):
-        loop.train(recipe, tmp_path / "run", maps=tiny.maps(shape=(8, 8)))
-    assert not (tmp_path / "run").exists()
-
-
-def test_exclusion_does_not_go_around_maps(tmp_path):
-    recipe = tiny.recipe(generator={**tiny.NETWORK, "exclusion": [1, 4]})
-    with pytest.raises(RecipeError, match=r"exclusion has windows of 9 cells, and maps, .* have 8 on a side"):
-        loop.train(recipe, tmp_path / "run", maps=tiny.maps(shape=(8, 8)))
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("name", ["pixel_scales", "one_point_scales"])
-def test_blocks_that_maps_do_not_hold(tmp_path, name):
-    scores = {"pixel": "crps", "one_point_weight": 1.0, name: [1, 16]}
-    with pytest.raises(RecipeError, match=rf"objective\.{name} has blocks of 16 cells a side, and maps, .* have 8"):
-        loop.train(tiny.recipe(objective=scores), tmp_path / "run", maps=tiny.maps(shape=(8, 8)))
-    assert not (tmp_path / "run").exists()
-
-
-def test_pairs_that_maps_do_not_hold(tmp_path):
-    scores = {"pixel": "crps", "one_point_weight": 1.0, "one_point_lags": [1, 4]}
-    with pytest.raises(RecipeError, match=r"one_point_lags has pairs 4 cells apart to both sides, .* have 8 cells"):
-        loop.train(tiny.recipe(objective=scores), tmp_path / "run", maps=tiny.maps(shape=(8, 8)))
+@pytest.mark.parametrize(
+    ("table", "options", "needs"),
+    [
+        ("generator", {"cellwise": True, "smoothed_noise": 2}, "smoothed_noise = 2 is for 14 cells and more a side"),
+        ("generator", {"exclusion": [1, 4]}, "exclusion has windows of 9 cells a side"),
+        ("objective", {"pixel_scales": [1, 16]}, "pixel_scales has blocks of 16 cells a side"),
+        ("objective", {"one_point_scales": [1, 16]}, "one_point_scales has blocks of 16 cells a side"),
+        ("objective", {"one_point_lags": [1, 4]}, "one_point_lags has pairs 4 cells apart to both sides"),
+    ],
+)
+def test_maps_that_do_not_hold_what_is_seen_or_compared(tmp_path, table, options, needs):
+    start = tiny.NETWORK if table == "generator" else {"pixel": "crps", "one_point_weight": 1.0}
+    with pytest.raises(RecipeError, match=rf"{table}\.{needs}, and maps, .* have 8\. Take less"):
+        loop.train(tiny.recipe(**{table: {**start, **options}}), tmp_path / "run", maps=tiny.maps(shape=(8, 8)))
     assert not (tmp_path / "run").exists()
 
 
