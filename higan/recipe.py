@@ -173,10 +173,10 @@ class ObjectiveConfig(_Table):
         hold the generator to how skewed the field is on large scales, and to how its brightest cells gather, of which
         Fourier modes, one by one, say nothing.
     one_point_lags : list of int
-        Let these two be of pairs of cells, too: halfway between the scaled value of each cell and that of the mean of
-        those so many cells from it along the axes (without cells so near an edge), each lag weighing as one more of the
-        blocks. The power of a field of a few bright cells is how often they lie beside each other, and how often at
-        some distance; neither cells alone nor means of blocks say that.
+        Let these two be of pairs of cells, too: of the fainter of each cell and the brightest of those so many cells
+        from it along the axes (without cells so near an edge), each lag weighing as one more of the blocks. The power
+        of a field of a few bright cells is how often they lie beside each other, and how often at some distance;
+        neither cells alone nor means of blocks say that.
     statistics_weight : float
         Of the score of a map's statistics, those of shape where stamps have a flux_radius, along the directions in
         which they vary independently (:class:`higan.adversarial.statistics.Statistics`); with `pixel` "crps". A

@@ -11,8 +11,8 @@ from keras import ops
 from higan.adversarial.adam import State
 from higan.adversarial.half_light import half_light_error
 from higan.adversarial.objectives import crps
-from higan.adversarial.octaves import block_means, means_around, octave_crps
-from higan.adversarial.one_point import one_point_crps, tail_crps
+from higan.adversarial.octaves import block_means, octave_crps
+from higan.adversarial.one_point import fainter_of_pairs, one_point_crps, tail_crps
 from higan.adversarial.shapes import shape_score
 from higan.adversarial.spectrum import (
     EMPTY,
@@ -27,7 +27,7 @@ from higan.adversarial.spectrum import (
     surplus,
 )
 from higan.adversarial.step_config import StepConfig
-from higan.networks.layers import by_channel, forward, restore, within
+from higan.networks.layers import by_channel, forward, restore
 from higan.scaling import Scaling
 
 LATE = 8  # one in so many of the generated maps so far, the last, make up their mean power
@@ -82,7 +82,7 @@ class MapLosses:
             total = total + losses.octave_weight * parts["octaves"]
         scales = [{**blocks, 1: (fake, maps)}[side] for side in losses.one_point_scales]
         for lag in losses.one_point_lags:
-            scales.append(tuple(self._with_others(*pair, lag) for pair in ((fake, generated), (maps, true))))
+            scales.append(tuple(fainter_of_pairs(x, lag) for x in (fake, maps)))
         for name, weight, score in (
             ("one_point", losses.one_point_weight, one_point_crps),
             ("tails", losses.tail_weight, tail_crps),
@@ -116,11 +116,6 @@ class MapLosses:
             else:
                 terms.append(ops.mean(ops.abs(fake - target) if losses.pixel == "l1" else ops.square(fake - target)))
         return sum(terms) / len(terms)
-
-    def _with_others(self, scaled: Any, physical: Any, lag: int) -> Any:
-        """Halfway, in scaled space, between each cell and the mean of those `lag` from it along the axes."""
-        around = by_channel(forward, self.config.outputs, means_around(physical, lag))
-        return (within(scaled, lag) + around) / 2
 
     def _spectral(self, generated: Any, true: Any) -> Any:
         config, losses = self.config, self.config.losses

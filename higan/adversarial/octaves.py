@@ -61,17 +61,6 @@ def block_means(maps: Any, side: int) -> Any:
     return ops.average_pool(maps, side, strides=side, data_format="channels_last")
 
 
-def means_around(maps: Any, lag: int) -> Any:
-    """Means of the cells `lag` from each cell of (n, *shape, c) along the axes, but for those so near an edge."""
-    ndim, parts = len(maps.shape) - 2, []
-    for axis in range(ndim):
-        for start in (0, 2 * lag):
-            index = [slice(lag, n - lag) for n in maps.shape[1:-1]]
-            index[axis] = slice(start, maps.shape[1 + axis] - 2 * lag + start)
-            parts.append(maps[(slice(None), *index)])
-    return sum(parts) / (2 * ndim)
-
-
 def _scatter(octaves: list[list[Any]], axes: tuple[int, ...], mean: Mean) -> list[list[Any]]:
     """Standard deviation of each octave of some maps over cells and the whole batch."""
     means = mean([[ops.mean(x, axis=axes) for x in parts] for parts in octaves])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from higan.adversarial.objectives import crps
+from higan.networks.layers import within
 
 LEVELS = np.linspace(-2.5, 2.5, 16, dtype=np.float32)  # in scaled space: standard deviations
 SPACING = float(LEVELS[1] - LEVELS[0])
@@ -91,6 +93,17 @@ def tail_crps(first: Any, second: Any, real: Any) -> Any:
 def _over_levels(first: Any, second: Any, real: Any) -> Any:
     """CRPS of numbers (n, c, levels): the sum over levels of its mean over maps and channels."""
     return ops.sum(ops.mean(crps(first, second, real), axis=(0, 1)))
+
+
+def fainter_of_pairs(maps: Any, lag: int) -> Any:
+    """The fainter of each cell of (n, *shape, c), but those so near an edge, and the brightest `lag` along an axis."""
+    ndim, parts = len(maps.shape) - 2, []
+    for axis in range(ndim):
+        for start in (0, 2 * lag):
+            index = [slice(lag, n - lag) for n in maps.shape[1:-1]]
+            index[axis] = slice(start, maps.shape[1 + axis] - 2 * lag + start)
+            parts.append(maps[(slice(None), *index)])
+    return ops.minimum(within(maps, lag), functools.reduce(ops.maximum, parts))
 
 
 def shares(maps: Any, levels: np.ndarray) -> Any:
