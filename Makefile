@@ -14,6 +14,8 @@ test: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/shellcheck .ci/run deploy/*.sh
 
 types: $(VENV)/installed-test
 	$(BIN)/mypy

@@ -1,7 +1,7 @@
 #!/bin/bash
 # An array of trainings, one recipe each, that are put back in the queue before their time is up:
 #
-#     sbatch --array=0-3 deploy/slurm.sh recipes/*.toml
+#     sbatch --array=0-3 deploy/slurm.sh recipes/*.toml                     and --gpus-per-task=1 where there are GPUs
 #
 #SBATCH --job-name=higan
 #SBATCH --time=04:00:00

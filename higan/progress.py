@@ -16,8 +16,10 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(label: str, total: int, done: int = 0, unit: str = "maps", every: float = 30.0) -> Iterator[Advance]:
-    """Show how far a piece of work has come, on standard error.
+def progress(
+    label: str, total: int, done: int = 0, unit: str = "maps", every: float = 30.0, job: bool = False
+) -> Iterator[Advance]:
+    """Show how far a piece of work has come: a bar where standard error is a terminal, else a line now and then.
 
     Parameters
     ----------
@@ -26,7 +28,9 @@ def progress(label: str, total: int, done: int = 0, unit: str = "maps", every: f
         Units of work in all, and those done before.
     unit : str
     every : float
-        Seconds between lines where standard error is a file.
+        Seconds between lines.
+    job : bool
+        Lines are the log of a job, and go to standard output; else to standard error, too.
 
     Examples
     --------
@@ -62,7 +66,7 @@ def progress(label: str, total: int, done: int = 0, unit: str = "maps", every: f
             left = (total - count) * (now - started) / max(count - done, 1)
             print(
                 f"{label}: {count}/{total} {unit}, {left:.0f} s left {note}".rstrip(),
-                file=sys.stderr,
+                file=sys.stdout if job else sys.stderr,
                 flush=True,
             )
 

@@ -203,7 +203,9 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
     state, first = workers.of_first(state, first)
     stop = workers.agreed(held.enter_context(sigterm()))
     trackers = _trackers(recipe, run, first * size, resume) if workers.first else Trackers([])
-    bar = progress(recipe.name, last * size, first * size) if workers.first else nullcontext(lambda n, note="": None)
+    bar: Any = nullcontext(lambda n, note="": None)
+    if workers.first:
+        bar = progress(recipe.name, last * size, first * size, job=True)
 
     # Step by step; at every tick: validate, keep the best, save the state.
     losses: list[dict[str, Any]] = []

@@ -36,7 +36,7 @@ def map_quantiles(checkpoint: Path, recipe: Recipe, maps: MapSet, rows: np.ndarr
     rows = rows[np.argsort(maps.simulation[rows], kind="stable")]
     cells = int(np.prod(maps.shape))
     generated, true = (np.empty((len(painter.outputs), len(rows), cells), np.float32) for _ in range(2))
-    with progress(f"{recipe.name}: quantiles", len(rows)) as advance:
+    with progress(f"{recipe.name}: quantiles", len(rows), job=True) as advance:
         for start, batch, painted in painted_batches(painter, maps, rows, recipe.seed):
             part = slice(start, start + len(batch))
             for i, (item, scaling) in enumerate(zip(painter.card.outputs, painter.outputs, strict=True)):
