@@ -47,6 +47,14 @@ def load(checkpoint: str | os.PathLike[str]) -> Emulator:
     ------
     CheckpointError
         If there is none, it is damaged, or its card disagrees with its own network.
+
+    Examples
+    --------
+    >>> emulator = load("eor21cm-2d")
+    >>> emulator
+    Emulator('eor21cm-2d': density -> brightness_temp)
+    >>> [(p.name, p.lower, p.upper) for p in emulator.card.parameters][0]
+    ('F_STAR10', -1.7, -1.1)
     """
     folder = find_checkpoint(checkpoint)
     painter = Painter.load(folder)
@@ -400,6 +408,15 @@ class Emulator:
         Returns
         -------
         tensor, shape (batch, *shape, n_outputs)
+            Physical units, those of `card.outputs`.
+
+        Examples
+        --------
+        >>> emulator, theta = load("eor21cm-2d"), [[-1.4, 0.5, 0.82]]
+        >>> noise = emulator.noise((64, 64), seed=1, rows=[0])
+        >>> maps = emulator.paint(np.zeros((1, 64, 64, 1), "float32"), np.float32(theta), noise)
+        >>> tuple(maps.shape)
+        (1, 64, 64, 1)
         """
         return self.painter.paint(fields, parameters, noise)
 

@@ -72,6 +72,12 @@ def transfer_function(k: np.ndarray, cosmology: Cosmology) -> np.ndarray:
     -------
     array
         1 for k → 0.
+
+    Examples
+    --------
+    >>> cosmology = Cosmology(h=0.68, Omega_m=0.31, Omega_b=0.049, n_s=0.97, sigma_8=0.81)
+    >>> transfer_function(np.array([1e-4, 0.1, 1.0]), cosmology).round(3)
+    array([1.   , 0.083, 0.002])
     """
     theta, total, baryons = T_CMB / 2.7, cosmology.Omega_m * cosmology.h**2, cosmology.Omega_b * cosmology.h**2
     f_b = cosmology.Omega_b / cosmology.Omega_m
@@ -121,7 +127,13 @@ def linear_power_spectrum(k: np.ndarray, cosmology: Cosmology) -> np.ndarray:
 
 
 def top_hat(x: np.ndarray) -> np.ndarray:
-    """A sphere of radius R in Fourier space, of x = k R."""
+    """A sphere of radius R in Fourier space, 3 (sin x - x cos x) / x³, of x = k R, any shape.
+
+    Examples
+    --------
+    >>> top_hat(np.array([0.0, 1.0])).round(4)
+    array([1.    , 0.9035])
+    """
     near = np.maximum(x, 1e-2)
     return np.where(x < 1e-2, 1.0 - x**2 / 10.0, 3.0 * (np.sin(near) - near * np.cos(near)) / near**3)
 

@@ -231,6 +231,12 @@ def fit(
     RecipeError
         If the scaling does not exist, does not know a constant, or the values do not fit it (a logarithm of
         nothing, a field that never changes).
+
+    Examples
+    --------
+    >>> scaling = fit("log", [np.array([1e2, 1e4]), np.array([1e6])], lower=0.0)
+    >>> scaling.shift, round(scaling.scale, 3)
+    (4.0, 1.633)
     """
     try:
         raw = named(name)(lower=lower, upper=upper, **constants)

@@ -52,10 +52,10 @@ def halo_hi_mass(
 
 
 def virial_radius(halo_mass: np.ndarray, redshift: float, h: float, omega_m: float) -> np.ndarray:
-    """Comoving radius in Mpc of haloes of these masses in M_sun, flat ΛCDM.
+    """Comoving radius in Mpc of haloes of these masses in M_sun, flat ΛCDM; any shape, the same out.
 
     The mean density within is Δ_c times critical, Δ_c = 18π² + 82 x - 39 x² with x = Ω_m(z) - 1 (Bryan & Norman 1998,
-    ApJ 495, 80, equation 6).
+    ApJ 495, 80, equation 6); `h` is H_0 / (100 km/s/Mpc), `omega_m` today's.
 
     Examples
     --------

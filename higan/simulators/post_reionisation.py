@@ -85,7 +85,20 @@ class PostReionisation(TwentyOneCmFast):
         return dataclasses.replace(geometry, cosmology=cosmology)
 
     def run(self, parameters: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
-        """One box; nothing is cached on disc."""
+        """One box; nothing is cached on disc.
+
+        Parameters
+        ----------
+        parameters : mapping of str to float
+            A value of each of the class's parameters, in their units.
+        seed : int
+            Of the initial conditions, of the haloes' scatter in HI and of where in them it lies.
+
+        Returns
+        -------
+        dict of array, shape (cells, cells, cells)
+            The class's fields, in their units.
+        """
         density, mass, positions, cosmo = self.haloes(parameters, seed)
         h, omega_m = cosmo.hlittle, parameters["OMm"]
         scatter = np.random.default_rng([seed, _SCATTER]).normal(size=len(mass)) * hi.SCATTER * np.log(10)
@@ -115,7 +128,18 @@ class PostReionisation(TwentyOneCmFast):
         return {"density": density, "hi_density": in_haloes + between, "hi_halo_model": central}
 
     def haloes(self, parameters: Mapping[str, float], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
-        """Overdensity on the grid; masses (M_sun) and positions (Mpc) of haloes; 21cmFAST's cosmology."""
+        """The matter, and the haloes in it, that :meth:`run` fills with HI, for the same arguments.
+
+        Returns
+        -------
+        density : array, shape (cells, cells, cells)
+            Overdensity.
+        masses : array, shape (n,)
+            M_sun.
+        positions : array, shape (n, 3)
+            Comoving Mpc.
+        cosmology : py21cmfast.CosmoParams
+        """
         code = import_21cmfast()
         with quiet():
             cosmology = {name: parameters[name] for name in ("SIGMA_8", "OMm")}

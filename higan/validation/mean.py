@@ -21,7 +21,8 @@ class Mean(Statistic):
     """Mean of all cells of a simulation's maps, generated less true.
 
     Simulations that are nearly ionised, whose power vanishes, are judged by the mean and the RMS of their cells' errors
-    instead of by ratios.
+    instead of by ratios. Means are arithmetic, over all cells and realisations: the global signal of Furlanetto, Oh &
+    Briggs 2006, Phys. Rep. 433, 181, or, over the critical density, Ω_HI.
     """
 
     order = 30

@@ -22,7 +22,8 @@ class Realisations(Statistic):
     """r_mean(k), the cross-correlation of the mean of the realisations with the truth, and the spread of realisations.
 
     For a calibrated stochastic model the truth is as one more realisation: one sample has r = r_mean^2 for many
-    realisations, and the variance among R of them, times 1 + 1/R, is the mean square of truth less their mean.
+    realisations, and the variance among R of them, times 1 + 1/R, is the mean square of truth less their mean (Fortin,
+    Abaza, Anctil & Turcotte 2014, J. Hydrometeorol. 15, 1708).
     """
 
     order = 10
