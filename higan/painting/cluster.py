@@ -73,7 +73,15 @@ def paint_on(client: Any, painter: Painter, work: Iterator[tuple[Any, tuple[Any,
     """
     from distributed import as_completed
 
-    shared = client.scatter(painter, broadcast=True, hash=False)
+    def send(function: Any, *arguments: Any) -> Any:
+        with warnings.catch_warnings():
+            # What a task works on goes along, so that another worker can take over where one is lost.
+            warnings.filterwarnings("ignore", "Sending large graph")
+            return client.submit(function, *arguments, pure=False)
+
+    shared = send(
+        lambda painter: painter, painter
+    )  # a task, not scattered data, which are gone with the worker that holds them
     queue = as_completed()
     names: dict[str, Any] = {}
 
@@ -83,10 +91,7 @@ def paint_on(client: Any, painter: Painter, work: Iterator[tuple[Any, tuple[Any,
             if item is None:
                 return
             name, arguments = item
-            with warnings.catch_warnings():
-                # The region goes along, so that another worker can take over where one is lost.
-                warnings.filterwarnings("ignore", "Sending large graph")
-                future = client.submit(paint_alone, shared, *arguments, pure=False)
+            future = send(paint_alone, shared, *arguments)
             names[future.key] = name
             queue.add(future)
 

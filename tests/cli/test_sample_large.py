@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dask.array as da
@@ -305,6 +307,19 @@ def test_shards_write_to_one_zarr_array(boxes, box, tmp_path, tiles, capsys):
     assert dict(parts.attrs) == dict(whole.attrs)
 
 
+def test_shards_that_run_side_by_side(boxes, box, tmp_path):
+    """Each makes the array, and the last renames it, whichever that is."""
+    (checkpoint, emulator), output = boxes, tmp_path / "out.zarr"
+    words = [sys.executable, "-m", "higan", "sample", checkpoint, "--input", box[0] / "box.zarr", "--output", output]
+    words += ["--seed", 7, "--parameters", PARAMETERS, "--tile", 14]
+    runs = [subprocess.Popen([*map(str, words), "--shard", f"{i}/3"], stderr=subprocess.PIPE) for i in (1, 2, 3)]
+    said = [run.communicate(timeout=300)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0], said
+    assert os.listdir(tmp_path) == ["out.zarr"]
+    whole = emulator.sample(box[1], THETA, seed=7)
+    np.testing.assert_allclose(scaled(zarr.open_array(str(output), mode="r")[0]), scaled(whole), atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("output", "options", "message"),
     [
@@ -382,6 +397,40 @@ def test_on_a_cluster_by_its_address(boxes, box, tmp_path):
         lazily,
     ):
         np.testing.assert_allclose(scaled(found), scaled(whole), atol=1e-4)
+
+
+def test_on_processes_of_this_host(boxes, box, tmp_path):
+    output = tmp_path / "out.zarr"
+    assert array(boxes[0], box[0] / "box.zarr", output, "--tile", 14, "--scheduler", "processes") == 0
+    whole = boxes[1].sample(box[1], THETA, seed=7)
+    np.testing.assert_allclose(scaled(zarr.open_array(str(output), mode="r")[0]), scaled(whole), atol=1e-4)
+
+
+def test_a_worker_that_is_lost_is_replaced(boxes, box, tmp_path):
+    """SIGKILL while it paints: its tiles are painted by the one that comes after it."""
+    from distributed import LocalCluster
+
+    killed = []
+
+    def kill(client, workers):
+        while not killed:
+            busy = [worker for worker, tasks in client.processing().items() if tasks]
+            killed.extend(workers[worker] for worker in busy[:1])
+            time.sleep(0.01)
+        os.kill(killed[0], signal.SIGKILL)
+
+    output = tmp_path / "out.zarr"
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        cluster.get_client() as client,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        beside.submit(kill, client, client.run(os.getpid))
+        options = ["--tile", 14, "--scheduler", cluster.scheduler_address]
+        assert array(boxes[0], box[0] / "box.zarr", output, *options) == 0
+        assert killed and killed[0] not in client.run(os.getpid).values()
+    whole = boxes[1].sample(box[1], THETA, seed=7)
+    np.testing.assert_allclose(scaled(zarr.open_array(str(output), mode="r")[0]), scaled(whole), atol=1e-4)
 
 
 def test_shards_of_one_array_need_no_merging(tmp_path, capsys):
