@@ -55,8 +55,9 @@ def check_models(
         For each model, each where it can be made: "ranks" (:func:`higan.validation.calibration.uniformity`: p-values of
         each quantity ranked, corrected for their number), "relations" (of galaxies, :func:`relations`),
         "recovery" (:func:`higan.validation.recovery.recovery`: for each parameter the bias in sigma, the ratio of
-        errors and their errors) and "memorisation" (:func:`higan.validation.neighbours.memorisation`: p-values, and the
-        median distances to the nearest training map).
+        errors and their errors), of a field that spans decades "recovery_log", by its logarithm, too, and
+        "memorisation" (:func:`higan.validation.neighbours.memorisation`: p-values, and the median distances to the
+        nearest training map).
 
     Examples
     --------
@@ -80,8 +81,12 @@ def check_models(
                 checks["relations"] = relations(judged[name], truth, rows, field)
         advance()
         if training is not None and len(train_rows):
-            for name, values in _recovery(judged, truth, rows, training, train_rows, field, seed).items():
-                found[name]["recovery"] = values
+            kinds: dict[str, float | None] = {"recovery": None}
+            if comparison.setting.logarithmic:
+                kinds["recovery_log"] = comparison.setting.edges[0]
+            for kind, lowest in kinds.items():
+                for name, values in _recovery(judged, truth, rows, training, train_rows, field, lowest, seed).items():
+                    found[name][kind] = values
             advance()
             most = max(1, TRAINING_CELLS // int(np.prod(training.shape)))
             known = training.read(field, train_rows[:: -(-len(train_rows) // most)])
@@ -157,7 +162,8 @@ def figure(comparison: Comparison, path: Path) -> str | None:
 
     from higan.validation import plots
 
-    drawn = [part for part in ("recovery", "memorisation") if any(part in c for c in comparison.checks.values())]
+    recovered = {"recovery": "", "recovery_log": ", by the logarithm"}
+    drawn = [part for part in (*recovered, "memorisation") if any(part in c for c in comparison.checks.values())]
     if not drawn:
         return None
     with matplotlib.rc_context(plots.STYLE):
@@ -165,21 +171,23 @@ def figure(comparison: Comparison, path: Path) -> str | None:
         panels: Any = dict(zip(drawn, np.atleast_1d(canvas.subplots(1, len(drawn))), strict=True))
         for i, (name, checks) in enumerate(comparison.checks.items()):
             colour = plots.COLOURS[i % len(plots.COLOURS)]
-            if "recovery" in checks:
-                found = checks["recovery"]
+            for part in (part for part in recovered if part in checks):
+                found = checks[part]
                 bias, error = ([values[key] for values in found.values()] for key in ("bias [sigma]", "its error"))
                 places = np.arange(len(found)) + 0.15 * i
-                panels["recovery"].errorbar(bias, places, xerr=error, fmt="o", color=colour, label=name)
-                panels["recovery"].set_yticks(np.arange(len(found)), list(found))
+                panels[part].errorbar(bias, places, xerr=error, fmt="o", color=colour, label=name)
+                panels[part].set_yticks(np.arange(len(found)), list(found))
             if "memorisation" in checks:
                 for kind, style in (("true", {"color": plots.TRUTH, "lw": 2.2}), ("generated", {"color": colour})):
                     deciles = checks["memorisation"][f"deciles of the distance, {kind}"]
                     label = name if kind == "generated" else "truth" if i == 0 else None
                     panels["memorisation"].plot(deciles, np.linspace(0, 1, len(deciles)), label=label, **style)
         captions = []
+        for part, how in recovered.items():
+            if part in panels:
+                panels[part].axvline(0, color=plots.TRUTH, lw=1)
+                panels[part].set_xlabel(f"bias of recovered parameters{how} [σ]")
         if "recovery" in panels:
-            panels["recovery"].axvline(0, color=plots.TRUTH, lw=1)
-            panels["recovery"].set_xlabel("bias of recovered parameters [σ]")
             captions.append(
                 "Parameters that a regression on true statistics recovers from generated maps, less those it recovers "
                 "from true ones, in units of the latter's scatter"
@@ -205,12 +213,13 @@ def _recovery(
     training: MapSet,
     train_rows: np.ndarray,
     field: str,
+    lowest: float | None,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
     parameters = training.parameters[np.unique(training.simulation[train_rows])]
     if len(parameters) < FEWEST or not np.ptp(parameters, axis=0).any():
         return {}
-    result = recovery(training, truth, models, field, train_rows=train_rows, rows=rows, seed=seed)
+    result = recovery(training, truth, models, field, train_rows=train_rows, rows=rows, lowest=lowest, seed=seed)
     return {
         name: {
             parameter: {

@@ -19,7 +19,7 @@ from higan.validation.bootstrap import bootstrap
 from higan.validation.comparison import BATCH_CELLS, RESAMPLES, check_maps, check_truth
 from higan.validation.covariance import merged_bins
 from higan.validation.models import Model
-from higan.validation.power_spectrum import power_spectrum
+from higan.validation.power_spectrum import logarithm, power_spectrum
 from higan.validation.results import plain, written
 from higan.validation.statistic import ratio
 
@@ -100,6 +100,7 @@ def recovery(
     *,
     train_rows: Any = None,
     rows: Any = None,
+    lowest: float | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Recovery:
@@ -118,6 +119,10 @@ def recovery(
     field : str
     train_rows, rows : array_like of int, optional
         All maps where not given.
+    lowest : float, optional
+        Take summaries of the decimal logarithm of cells, fainter ones as this
+        (:func:`higan.validation.power_spectrum.logarithm`): those of a field that spans decades are of its brightest
+        cells.
     seed, resamples : int
         Of the bootstrap over test simulations; the regression stays the same.
 
@@ -159,11 +164,11 @@ def recovery(
             f"{train.name}: {len(known)} training simulations, {len(varying)} parameters that vary among them. To fit "
             f"parameters takes {FEWEST} or more that differ."
         )
-    fitted = _means(train, field, train_rows)
+    fitted = _means(train, field, train_rows, lowest)
     regression = quadratic_ridge(summaries(fitted, fitted), known[:, varying])
 
     def infer(*which: Any) -> np.ndarray:
-        return regression(summaries(_means(truth, field, rows, *which), fitted))
+        return regression(summaries(_means(truth, field, rows, lowest, *which), fitted))
 
     simulations = np.unique(truth.simulation[rows])
     actual = truth.parameters[simulations][:, varying]
@@ -261,7 +266,14 @@ def _monomials(x: np.ndarray) -> np.ndarray:
     return np.hstack([x, x[:, i] * x[:, j]])
 
 
-def _means(maps: MapSet, field: str, rows: np.ndarray, name: str = "", model: Model | None = None) -> np.ndarray:
+def _means(
+    maps: MapSet,
+    field: str,
+    rows: np.ndarray,
+    lowest: float | None,
+    name: str = "",
+    model: Model | None = None,
+) -> np.ndarray:
     """P(k) in bins and moments 1 to 3 of the maps of each simulation (n_sim, …): the true ones, or those of a model."""
     _, index = np.unique(maps.simulation[rows], return_inverse=True)
     sums = np.zeros((int(index.max()) + 1, len(merged_bins(maps.shape, maps.cell_size, BINS)[2]) + 3))
@@ -273,6 +285,7 @@ def _means(maps: MapSet, field: str, rows: np.ndarray, name: str = "", model: Mo
             values = maps.read(field, batch)[:, None]
         else:
             values = check_maps(model.maps(batch), (len(batch), *maps.shape), name, batch)
+        values = values if lowest is None else logarithm(values, lowest)
         for i in range(values.shape[1]):
             measured = power_and_moments(values[:, i], maps.cell_size, maps.geometry.window, BINS)
             np.add.at(sums, index[start : start + size], measured / values.shape[1])

@@ -205,6 +205,23 @@ def test_checks_against_the_training_maps(tmp_path, checkpoint, map_set):
     assert "memorisation" in (out / "report.html").read_text() and (out / "checks.png").stat().st_size > 0
 
 
+def test_parameters_are_recovered_from_the_logarithm_too(tmp_path, no_figures):
+    """Of a field that spans decades."""
+    paths = [tmp_path / name for name in ("training.h5", "truth.h5", "brighter.h5")]
+    for path, seed, factor in zip(paths, (1, 2, 2), (1.0, 1.0, 1.1), strict=True):
+        maps = tiny.maps(n_sim=16, per_sim=2, seed=seed)
+        values = factor * 10 ** (maps.read("brightness_temp", np.arange(32)) / 3)
+        maps.fields["brightness_temp"] = Field(values.astype("float32"), "mK")
+        maps.save(path)
+    training, truth, brighter = map(str, paths)
+    arguments = ["--field", "brightness_temp", "--output", str(tmp_path / "report"), "--split", "all"]
+    assert main(["validate", brighter, truth, *arguments, "--training", training]) == 0
+    checks = metrics(tmp_path / "report")["checks"]["brighter"]
+    for kind in ("recovery", "recovery_log"):
+        assert list(checks[kind]) == ["BIAS", "T_MEAN"] and checks[kind]["T_MEAN"]["bias [sigma]"] != 0
+    assert checks["recovery"] != checks["recovery_log"]
+
+
 def test_maps_that_are_judged_are_no_training_maps(tmp_path, checkpoint, map_set):
     """Every map is nearest to itself: with all simulations judged none is left to compare with."""
     for split, checked in (("all", False), ("test", True)):

@@ -97,6 +97,24 @@ def test_batches_do_not_matter(monkeypatch):
     np.testing.assert_allclose(parts.from_model["itself"], whole.from_model["itself"], rtol=1e-6)
 
 
+def test_parameters_of_a_field_that_spans_decades():
+    """By the logarithm: what a model does to its brightest cell alone is no bias then."""
+    train, truth = law(40, 1), law(20, 2)
+    for maps in (train, truth):
+        maps.fields[FIELD] = Field(10 ** maps.read(FIELD, np.arange(len(maps))), "mK")
+
+    def brighter(rows):
+        values = truth.read(FIELD, rows)
+        return np.where(values == values.max(axis=(1, 2), keepdims=True), 3 * values, values)
+
+    physical, decades = (
+        recovery(train, truth, {"brighter": brighter}, FIELD, lowest=lowest, resamples=2) for lowest in (None, 1e-6)
+    )
+    assert decades.error[0] < physical.error[0]
+    off = [abs(found.from_model["brighter"] - found.from_truth)[:, 0].mean() for found in (physical, decades)]
+    assert off[0] > 5 * off[1] and off[1] < decades.error[0]
+
+
 def test_one_set_with_other_rows_and_simulations_without_power():
     both = law(20, 6, shape=(8, 8))
     maps = both.read(FIELD)
