@@ -1,5 +1,7 @@
 """What the shipped checkpoints claim but for their accuracy (tests/test_demo.py): origin, and use of parameters."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from higan import photometry
 from higan.checkpoint import shipped_folder
 from higan.mapset import MapSet
 from higan.recipe import load_recipe, validate_recipe
+from higan.validation import compare
 from higan.validation.response import responses, shuffled_parameters
 
 INPUT, OUTPUT = "density", "brightness_temp"
@@ -61,6 +64,34 @@ def test_recipes_are_those_of_the_checkpoints(name):
     """What the card keeps of the recipe is what training/ has, new keys at their defaults."""
     recipe = load_recipe(shipped_folder("training") / f"{name}.toml")
     assert validate_recipe(higan.load(name).card.recipe) == recipe
+
+
+@pytest.mark.parametrize("recipe", sorted(shipped_folder("training").glob("*.toml")), ids=lambda path: path.stem)
+def test_rounds_follow_each_other(recipe):
+    """Every recipe is one, and what it goes on from is made by another, of the same maps and fields."""
+    values = load_recipe(recipe)
+    if values.training.initial is not None:
+        before = load_recipe(recipe.with_name(f"{Path(values.training.initial).name}.toml"))
+        assert before.scaling == values.scaling
+        for name in ("source", "inputs", "outputs", "drawn"):
+            assert getattr(before.data, name) == getattr(values.data, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "maps", "field", "largest"),
+    [
+        ("hi-z5-2d", "hi-z5-test.h5", "hi_density", {"mean_abs_R_minus_1_log": 0.04, "D": 0.02, "void_error": 0.08}),
+        ("eor21cm-3d", "eor21cm-boxes-test.h5", "brightness_temp", {"mean_abs_R_minus_1": 0.08, "D": 0.07}),
+    ],
+)
+def test_maps_are_like_those_of_simulations(name, maps, field, largest):
+    """Of parameters and seeds that nothing was trained on; twice what so few maps scatter by is allowed."""
+    truth, emulator = MapSet.open(shipped_folder("maps") / maps), higan.load(name)
+    assert not set(truth.extra["seeds"].tolist()) & set(emulator.card.training["seeds"])
+    painted = emulator.sample(truth, seed=1)
+    comparison = compare(truth, {name: lambda rows: painted[rows]}, field, resamples=2)
+    found = {number: value for number, (value, _) in comparison.models[name].numbers.items()}
+    assert {number: found[number] for number in largest if not found[number] < largest[number]} == {}
 
 
 def test_cards_are_of_the_shipped_maps_simulator():

@@ -1,12 +1,14 @@
 """Make the shipped map sets: a few slabs of simulations that no training sees, stored compactly.
 
     python training/demo_maps.py held-out maps/eor21cm-demo.h5 data/eor21cm-slabs.h5
+    python training/demo_maps.py held-out maps/hi-z5-test.h5 data/hi-z5-new-slabs.h5 1
+    python training/demo_maps.py boxes maps/eor21cm-boxes-test.h5 data/eor21cm-new.h5 2
     python training/demo_maps.py one-parameter maps/eor21cm-1p.h5 data/eor21cm-1p-3000-slabs.h5 …-3001-… …-3002-…
 
-`held-out` takes four slabs along each axis of each test simulation. `one-parameter` takes, from 1P sets of several
-seeds, the fiducial simulation and its nearest neighbours in each parameter, two slabs along each axis. Values keep 11
-of float32's 23 bits of mantissa (a relative error below 2.5e-4, far below what any statistic sees), which is what
-makes them compress.
+`held-out` takes four slabs, or so many, along each axis of each test simulation, `boxes` so many boxes of them.
+`one-parameter` takes, from 1P sets of several seeds, the fiducial simulation and its nearest neighbours in each
+parameter, two slabs along each axis. Values keep 11 of float32's 23 bits of mantissa (a relative error below 2.5e-4,
+far below what any statistic sees), which is what makes them compress.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ def write(
     """Join rows of map sets of one design into one; only `simulations` keep their row of /parameters."""
     first = parts[0][0]
     number = {int(s): i for i, s in enumerate(simulations)}
-    extra = {k: np.concatenate([m.extra[k][rows] for m, rows in parts]) for k in ("axis", "slab")}
+    extra = {k: np.concatenate([m.extra[k][rows] for m, rows in parts]) for k in ("axis", "slab") if k in first.extra}
     extra["split"] = first.extra["split"][list(simulations)]
     if len(parts) == 1:
         extra["seeds"] = first.extra["seeds"][list(simulations)]
@@ -68,11 +70,18 @@ def write(
     print(maps)
 
 
-def held_out(path: str, source: str) -> None:
-    """Four slabs along each axis of every test simulation."""
+def held_out(path: str, source: str, per_axis: str = "4") -> None:
+    """So many slabs along each axis of every test simulation."""
     slabs = MapSet.open(source)
     test = np.flatnonzero(slabs.extra["split"] == "test").tolist()
-    write([(slabs, some_slabs(slabs, test, 4))], test, list(slabs.fields), path)
+    write([(slabs, some_slabs(slabs, test, int(per_axis)))], test, list(slabs.fields), path)
+
+
+def boxes(path: str, source: str, number: str) -> None:
+    """The first boxes of the test simulations."""
+    maps = MapSet.open(source)
+    test = np.flatnonzero(maps.extra["split"] == "test")[: int(number)].tolist()
+    write([(maps, np.flatnonzero(np.isin(maps.simulation, test)))], test, list(maps.fields), path)
 
 
 def one_parameter(path: str, *sources: str) -> None:
@@ -91,4 +100,4 @@ def one_parameter(path: str, *sources: str) -> None:
 
 
 if __name__ == "__main__":
-    {"held-out": held_out, "one-parameter": one_parameter}[sys.argv[1]](*sys.argv[2:])
+    {"held-out": held_out, "boxes": boxes, "one-parameter": one_parameter}[sys.argv[1]](*sys.argv[2:])
