@@ -174,9 +174,10 @@ class ObjectiveConfig(_Table):
         Fourier modes, one by one, say nothing.
     one_point_lags : list of int
         Let these two be of pairs of cells, too: of the fainter of each cell and the brightest of those so many cells
-        from it along the axes (without cells so near an edge), each lag weighing as one more of the blocks. The power
-        of a field of a few bright cells is how often they lie beside each other, and how often at some distance;
-        neither cells alone nor means of blocks say that.
+        from it along the axes, and of the brighter of each cell and the faintest of them
+        (:func:`higan.adversarial.one_point.peaks_and_holes`), each weighing as one more of the blocks. The power of a
+        field of a few bright cells is how often they lie beside each other, and how often at some distance, its
+        topology how many cells are peaks or holes among others; neither cells alone nor means of blocks say that.
     statistics_weight : float
         Of the score of a map's statistics, those of shape where stamps have a flux_radius, along the directions in
         which they vary independently (:class:`higan.adversarial.statistics.Statistics`); with `pixel` "crps". A

@@ -12,7 +12,7 @@ from higan.adversarial.adam import State
 from higan.adversarial.half_light import half_light_error
 from higan.adversarial.objectives import crps
 from higan.adversarial.octaves import block_means, octave_crps
-from higan.adversarial.one_point import fainter_of_pairs, one_point_crps, tail_crps
+from higan.adversarial.one_point import one_point_crps, peaks_and_holes, tail_crps
 from higan.adversarial.shapes import shape_score
 from higan.adversarial.spectrum import (
     EMPTY,
@@ -82,7 +82,7 @@ class MapLosses:
             total = total + losses.octave_weight * parts["octaves"]
         scales = [{**blocks, 1: (fake, maps)}[side] for side in losses.one_point_scales]
         for lag in losses.one_point_lags:
-            scales.append(tuple(fainter_of_pairs(x, lag) for x in (fake, maps)))
+            scales.extend(zip(*(peaks_and_holes(x, lag) for x in (fake, maps)), strict=True))
         for name, weight, score in (
             ("one_point", losses.one_point_weight, one_point_crps),
             ("tails", losses.tail_weight, tail_crps),

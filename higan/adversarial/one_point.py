@@ -95,15 +95,22 @@ def _over_levels(first: Any, second: Any, real: Any) -> Any:
     return ops.sum(ops.mean(crps(first, second, real), axis=(0, 1)))
 
 
-def fainter_of_pairs(maps: Any, lag: int) -> Any:
-    """The fainter of each cell of (n, *shape, c), but those so near an edge, and the brightest `lag` along an axis."""
+def peaks_and_holes(maps: Any, lag: int) -> tuple[Any, Any]:
+    """Maps (n, *shape, c) without the peaks, and without the holes, that cells are among those `lag` from them.
+
+    The first has the fainter of each cell and the brightest so far from it along an axis: of the cells above a level
+    that leaves out those with no other so far away. The second has the brighter of each cell and the faintest so far
+    from it, which fills those that are below a level alone. Cells so near an edge are left out.
+    """
     ndim, parts = len(maps.shape) - 2, []
     for axis in range(ndim):
         for start in (0, 2 * lag):
             index = [slice(lag, n - lag) for n in maps.shape[1:-1]]
             index[axis] = slice(start, maps.shape[1 + axis] - 2 * lag + start)
             parts.append(maps[(slice(None), *index)])
-    return ops.minimum(within(maps, lag), functools.reduce(ops.maximum, parts))
+    cells = within(maps, lag)
+    brightest, faintest = (functools.reduce(choose, parts) for choose in (ops.maximum, ops.minimum))
+    return ops.minimum(cells, brightest), ops.maximum(cells, faintest)
 
 
 def shares(maps: Any, levels: np.ndarray) -> Any:
