@@ -3,6 +3,7 @@ import importlib.util
 import numpy as np
 import pytest
 
+from higan.checkpoint import shipped_folder
 from higan.errors import HiganError
 from higan.mapset import MapSet
 from higan.simulators import neutral_hydrogen as hi
@@ -85,3 +86,11 @@ def test_senseless_settings(tmp_path):
     with pytest.raises(HiganError, match="cannot run with cells = 2"):
         simulate("post-reionisation", output=tmp_path / "boxes.h5", cells=2)
     assert not list(tmp_path.iterdir())
+
+
+def test_as_much_hydrogen_as_is_observed():
+    """Ω_HI of simulations over all parameters, about 1e-3 at z = 5 (Crighton et al. 2015: 4e-4 (1 + z)^0.6)."""
+    maps = MapSet.open(shipped_folder("maps") / "hi-z5-test.h5")
+    assert maps.geometry.redshift == 5.0
+    omega = maps.read("hi_density", np.arange(len(maps))).mean() / (hi.CRITICAL * maps.geometry.cosmology["h"] ** 2)
+    assert 5e-4 < omega < 2e-3
