@@ -446,12 +446,13 @@ class Recipe(_Table):
         for name in ("tracing", "top_hats"):
             if not self.data.inputs and getattr(self.generator, name):
                 raise ValueError(f"generator.{name} follows data.inputs, of which there are none: leave it out")
-        for name in self.data.outputs if self.generator.spilled else ():
-            if name not in self.scaling or self.scaling[name].lower is None:
-                raise ValueError(
-                    f"generator.spilled shares amounts, what is above a lower bound, and {name} has none: give it a "
-                    "lower bound under scaling, or leave spilled out"
-                )
+        for option in (option for option in ("spilled", "diffuse") if getattr(self.generator, option)):
+            for name in self.data.outputs:
+                if name not in self.scaling or self.scaling[name].lower is None:
+                    raise ValueError(
+                        f"generator.{option} is of amounts, what is above a lower bound, and {name} has none: give it "
+                        f"a lower bound under scaling, or leave {option} out"
+                    )
         if not self.data.inputs and self.generator.network == "unet" and not self.generator.noise_channels:
             raise ValueError("without data.inputs maps are drawn from noise: it needs generator.noise_channels above 0")
         if self.objective.pixel == "crps" and not self.generator.random:

@@ -241,7 +241,7 @@ def test_weights_are_counted_without_building(n_inputs, centred):
     from higan.networks.config import GeneratorConfig
     from higan.networks.generator import build_generator
 
-    without_edges = {} if centred else {"exclusion": [1, 4], "spilled": True}
+    without_edges = {} if centred else {"exclusion": [1, 4], "spilled": True, "diffuse": True}
     for ndim, n_parameters, changes in (
         (1, 0, {"noise_channels": 0 if n_inputs else 1}),
         (2, 3, {"latent": 5, "widths": [3, 5, 7], **({"profiles": 2, "knots": 3, "psf": 1.0} if centred else {})}),

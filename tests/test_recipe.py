@@ -82,7 +82,11 @@ def without(*path):
         (changed("generator", to={"spilled": True, "widths": [4]}), "spilled is of maps without edges, with two"),
         (
             changed("scaling", to={}) | {"generator": {"widths": [4, 8], "spilled": True}},
-            "generator.spilled shares amounts, what is above a lower bound, and brightness_temp has none",
+            "generator.spilled is of amounts, what is above a lower bound, and brightness_temp has none",
+        ),
+        (
+            changed("scaling", to={}) | {"generator": {"widths": [4, 8], "diffuse": True}},
+            "generator.diffuse is of amounts, what is above a lower bound, and brightness_temp has none",
         ),
         (
             changed("objective", to={"mode_weight": 1.0}),

@@ -108,9 +108,9 @@ def painter(seed=1, **changes):
 
 
 def woken(model):
-    """A generator whose means in top-hats, gates, exclusion and shares count, which start without effect, or hardly."""
+    """A generator in which what starts without effect, or hardly, counts: top-hats, gates, exclusion, shares, gas."""
     for layer in model.layers:
-        if layer.name in ("local", "head_local", "sharing") or layer.name.endswith("_noise_gate"):
+        if layer.name in ("local", "head_local", "sharing", "diffuse") or layer.name.endswith("_noise_gate"):
             layer.kernel.assign(np.random.default_rng(2).normal(size=layer.kernel.shape) / 8)
         if layer.name == "exclusion":
             layer.kernel.assign(np.random.default_rng(2).normal(size=layer.kernel.shape))

@@ -92,6 +92,11 @@ class GeneratorConfig(BaseModel):
         which sees the features there, what is drawn and how far below the brightest of each window that is. No halo
         lies within another: pairs of them closer than the sphere of matter that one comes from are rarer than among
         cells that are drawn each for itself. It starts without effect.
+    diffuse : bool
+        The output is the sum of two amounts, above its lower bound in physical units: what is drawn, all of the above,
+        and a diffuse part, which the features of the same cell give, with `tracing` linear in its fields, too. Nothing
+        excludes that, and it is not shared: gas lies between haloes, whose place in a cell without one is not empty.
+        It starts two standard deviations below the mean.
     top_hats : list of float
         Radii, in cells, of top-hats: a network of the same cell alone sees the parameters, the fields and their means
         within these spheres (discs in two dimensions). What an excursion set decides (Furlanetto, Zaldarriaga &
@@ -131,6 +136,7 @@ class GeneratorConfig(BaseModel):
     cellwise: bool = False
     spilled: bool = False
     exclusion: list[Annotated[int, Field(ge=1, le=64)]] = Field(default=[], max_length=8)
+    diffuse: bool = False
     top_hats: list[Annotated[float, Field(ge=0.5, le=1e4)]] = Field(default=[], max_length=32)
     top_hat_widths: list[Width] = Field(default=[64, 64, 64], min_length=1, max_length=8)
     stochastic_barrier: bool = False
@@ -246,7 +252,8 @@ class GeneratorConfig(BaseModel):
         if self.exclusion:
             seen = first + n_outputs * (1 + len(self.exclusion))
             count += convolution(seen, first, 1) + convolution(first, first, 1) + convolution(first, n_outputs, 1)
-        return count + convolution(first, n_outputs * (1 + (n_inputs if self.tracing else 0)))
+        told = n_outputs * (1 + (n_inputs if self.tracing else 0))
+        return count + convolution(first, told) + (convolution(first, told, 1) if self.diffuse else 0)
 
     def numbers_told(self, n_outputs: int) -> int:
         """How many numbers tell what a galaxy is like (:class:`higan.networks.galaxies.Galaxies`)."""

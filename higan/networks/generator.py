@@ -32,6 +32,7 @@ from higan.networks.layers import (
     forward,
     halve,
     spill,
+    summed,
     within,
 )
 from higan.scaling import Scaling
@@ -71,7 +72,7 @@ def build_generator(
         Cells that fields extend beyond the noise and the output on every side: crops of larger maps, of which top-hats
         see more than the convolutions do.
     scalings : sequence of Scaling
-        Of the outputs, where there are profiles, which are light, to be scaled, or where they are spilled.
+        Of the outputs, where there are profiles, which are light, to be scaled, or amounts: spilled, or diffuse.
     shape : sequence of int, optional
         Of a map, where `config.network` is "profiles": nothing that goes in has it.
     radius : (int, float, float), optional
@@ -92,7 +93,7 @@ def build_generator(
     >>> [tuple(x.shape) for x in model.inputs]
     [(None, None, None, 1), (None, 3), (None, None, None, 4), (None, None, None, 4)]
     """
-    if (config.spilled or config.profiles) and len(scalings) != n_outputs:
+    if (config.spilled or config.diffuse or config.profiles) and len(scalings) != n_outputs:
         raise ValueError(f"{len(scalings)} scalings of {n_outputs} outputs: give one of each")
     if config.network == "profiles":
         return _profiles(config, n_outputs, n_parameters, seed, scalings, shape, radius)
@@ -203,11 +204,8 @@ def build_generator(
     x = convolution(x, n_outputs * (1 + tracing), "head", gain=0.3, **options)
     x = ops.cast(x, "float32")
     if tracing:
-        # First what does not depend on the field of the same cell, then the slopes with each field.
-        x, slopes = ops.split(x, [n_outputs], axis=-1)
         fields = for_each(fields, "fields")
-        traced = [ops.sum(s * fields, axis=-1, keepdims=True) for s in ops.split(slopes, n_outputs, axis=-1)]
-        x = keras.layers.Add(name="head_traced", dtype="float32")([x, ops.concatenate(traced, axis=-1)])
+        x = _traced(x, fields, n_outputs, "head_traced")
     if local is not None:
         told = convolution(local, n_outputs, "head_local", seed, kernel=1, gain=0.0, dtype="float32")
         x = keras.layers.Add(name="head_told", dtype="float32")([x, for_each(told, "head_local")])
@@ -218,6 +216,10 @@ def build_generator(
     if config.spilled:
         sharing = convolution(features, 4 * n_outputs, "sharing", seed, kernel=1, gain=0.0, dtype="float32")
         x = spill(x, sharing, marks, scalings)
+    if config.diffuse:
+        told = convolution(features, n_outputs * (1 + tracing), "diffuse", seed, kernel=1, gain=0.0, dtype="float32")
+        told = _traced(told, fields, n_outputs, "diffuse_traced") if tracing else told
+        x = summed(x, told - 2.0, scalings)
     if config.profiles:
         # What is smooth, and points, are drawn straight away; the convolutions add what is neither.
         drawn = [galaxies, direction, *([knotted] if config.knots else []), x]
@@ -307,6 +309,13 @@ def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, *, gated: 
     h = activation(h, f"{name}_actb", dtype)
     h = convolution(h, width, f"{name}_convb", gain=0.5, **options)
     return keras.layers.Add(name=f"{name}_add", dtype=dtype)([x, h])
+
+
+def _traced(told: Any, fields: Any, n_outputs: int, name: str) -> Any:
+    """What does not depend on the fields of the same cell, first in what is told, and slopes with each times these."""
+    x, slopes = ops.split(told, [n_outputs], axis=-1)
+    traced = [ops.sum(s * fields, axis=-1, keepdims=True) for s in ops.split(slopes, n_outputs, axis=-1)]
+    return keras.layers.Add(name=name, dtype="float32")([x, ops.concatenate(traced, axis=-1)])
 
 
 def _excluded(x: Any, features: Any, half_widths: Sequence[int], width: int, n_outputs: int, **options: Any) -> Any:

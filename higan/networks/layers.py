@@ -270,12 +270,24 @@ def spill(x: Any, sharing: Any, marks: Any, scalings: Sequence[Scaling]) -> Any:
     stays where all cells are within bounds.
     """
     inside = by_channel(_inside, scalings, x)
-    amounts = by_channel(lambda scaling, y: scaling.restore(y, ops) - _lowest(scaling), scalings, inside)
+    amounts = by_channel(_amount, scalings, inside)
     middle, more, aside, further = ops.split(sharing, 4, axis=-1)
     middle = ops.clip(middle - 6.0 + (more + 0.5) * inside, -20.0, 2.0)
     aside = ops.clip(aside + 1.5 + further * inside, -3.0, 3.0)
     amounts = Spilled(name="spilled", dtype="float32")([amounts, middle, aside, marks])
     return by_channel(_scaled_amount, scalings, amounts) + x - inside
+
+
+def summed(x: Any, other: Any, scalings: Sequence[Scaling]) -> Any:
+    """Scaled maps of the sum of the amounts of two; what of the first is out of bounds passes by, as it is."""
+    inside, added = (by_channel(_inside, scalings, y) for y in (x, other))
+    amounts = by_channel(_amount, scalings, inside) + by_channel(_amount, scalings, added)
+    return by_channel(_scaled_amount, scalings, amounts) + x - inside
+
+
+def _amount(scaling: Scaling, y: Any) -> Any:
+    """Of scaled `y`, within bounds: what is above the lower one, in physical units."""
+    return scaling.restore(y, ops) - _lowest(scaling)
 
 
 def _lowest(scaling: Scaling) -> float:

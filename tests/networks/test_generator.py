@@ -65,7 +65,7 @@ def test_bfloat16_weights_and_output_are_float32():
     "network",
     [
         {},
-        {"interpolated": True, "tracing": True, "gated": True, "cellwise": True, "spilled": True},
+        {"interpolated": True, "tracing": True, "gated": True, "cellwise": True, "spilled": True, "diffuse": True},
         {"top_hats": [1.0, 3.5, 16.0]},
         {"top_hats": [1.0, 3.5], "stochastic_barrier": True, "smoothed_noise": 2},
     ],
@@ -312,8 +312,27 @@ def test_exclusion_sees_how_far_below_the_brightest_around_a_cell_is(ndim):
     np.testing.assert_array_equal(call(plain, values), call(new, values))
 
 
-def test_what_is_shared_takes_a_scaling_of_each_output():
-    config = GeneratorConfig(**{**tiny.NETWORK, "spilled": True})
+@pytest.mark.parametrize("scaling", [Log(lower=0.0, scale=1.3, shift=4.0), Linear(lower=-1.0)])
+def test_a_diffuse_part_is_added_to_what_is_drawn(scaling):
+    """In amounts above the lower bound: no cell is fainter. What is out of bounds is lifted from where it was."""
+    config = GeneratorConfig(**{**tiny.NETWORK, "diffuse": True, "tracing": True, "cellwise": True})
+    model = build_generator(config, ndim=2, n_inputs=1, n_outputs=1, n_parameters=0, scalings=[scaling])
+    values = arguments(config, (8, 8), n_parameters=0)
+    drawn = call(keras.Model(model.inputs, model.get_layer("head_drawn").output), values).astype(float)
+    model.get_layer("diffuse").bias.assign([1.5, 0.25])
+    told = -0.5 + 0.25 * values[0].astype(float)
+    lower = float(np.maximum(scaling.forward(scaling.lower), -10)) if scaling.name == "linear" else -10.0
+    inside = np.maximum(drawn, lower)
+    amounts = sum(scaling.restore(y) - scaling.lower for y in (inside, np.maximum(told, lower)))
+    expected = scaling.forward(scaling.lower + amounts) + drawn - inside
+    found = call(model, values)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert (found > drawn - 1e-4).all() and (found - drawn).max() > 0.2
+
+
+@pytest.mark.parametrize("option", ["spilled", "diffuse"])
+def test_amounts_take_a_scaling_of_each_output(option):
+    config = GeneratorConfig(**{**tiny.NETWORK, option: True})
     with pytest.raises(ValueError, match="1 scalings of 2 outputs"):
         build_generator(config, ndim=2, n_inputs=1, n_outputs=2, n_parameters=0, scalings=[Linear()])
 
@@ -485,6 +504,7 @@ FULL = {
     "cellwise": True,
     "spilled": True,
     "exclusion": [2],
+    "diffuse": True,
     "top_hats": [1.0, 2.5],
     "stochastic_barrier": True,
     "smoothed_noise": 2,

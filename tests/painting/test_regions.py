@@ -27,7 +27,7 @@ def painters():
             smoothed_noise=2,
             exclusion=[1, 3],
             **dict.fromkeys(
-                ["normalised", "isotropic", "interpolated", "tracing", "gated", "cellwise", "spilled"], True
+                ["normalised", "isotropic", "interpolated", "tracing", "gated", "cellwise", "spilled", "diffuse"], True
             ),
         ),
     }
