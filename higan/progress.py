@@ -37,7 +37,7 @@ def progress(
     >>> with progress("painting", total=2) as advance:
     ...     advance(2)
     """
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and (sys.stdout.isatty() or not job):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

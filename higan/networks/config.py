@@ -96,7 +96,7 @@ class GeneratorConfig(BaseModel):
         The output is the sum of two amounts, above its lower bound in physical units: what is drawn, all of the above,
         and a diffuse part, which the features of the same cell give, with `tracing` linear in its fields, too. Nothing
         excludes that, and it is not shared: gas lies between haloes, whose place in a cell without one is not empty.
-        It starts two standard deviations below the mean.
+        It starts at a hundredth of what is in the middle of the scaling.
     top_hats : list of float
         Radii, in cells, of top-hats: a network of the same cell alone sees the parameters, the fields and their means
         within these spheres (discs in two dimensions). What an excursion set decides (Furlanetto, Zaldarriaga &

@@ -29,6 +29,7 @@ from higan.networks.layers import (
     dense,
     double,
     embed,
+    faint,
     forward,
     halve,
     spill,
@@ -219,7 +220,7 @@ def build_generator(
     if config.diffuse:
         told = convolution(features, n_outputs * (1 + tracing), "diffuse", seed, kernel=1, gain=0.0, dtype="float32")
         told = _traced(told, fields, n_outputs, "diffuse_traced") if tracing else told
-        x = summed(x, told - 2.0, scalings)
+        x = summed(x, told + faint(scalings), scalings)
     if config.profiles:
         # What is smooth, and points, are drawn straight away; the convolutions add what is neither.
         drawn = [galaxies, direction, *([knotted] if config.knots else []), x]

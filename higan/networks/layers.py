@@ -279,15 +279,20 @@ def spill(x: Any, sharing: Any, marks: Any, scalings: Sequence[Scaling]) -> Any:
 
 
 def summed(x: Any, other: Any, scalings: Sequence[Scaling]) -> Any:
-    """Scaled maps of the sum of the amounts of two; what of the first is out of bounds passes by, as it is."""
-    inside, added = (by_channel(_inside, scalings, y) for y in (x, other))
-    amounts = by_channel(_amount, scalings, inside) + by_channel(_amount, scalings, added)
-    return by_channel(_scaled_amount, scalings, amounts) + x - inside
+    """Scaled maps of the sum of the amounts of two; gradients pass what is out of bounds."""
+    inside = [y + ops.stop_gradient(by_channel(_inside, scalings, y) - y) for y in (x, other)]
+    return by_channel(_scaled_amount, scalings, sum(by_channel(_amount, scalings, y) for y in inside))
 
 
-def _amount(scaling: Scaling, y: Any) -> Any:
+def faint(scalings: Sequence[Scaling]) -> np.ndarray:
+    """Scaled, a hundredth of the amount that is in the middle of each scaling, (n_outputs,)."""
+    amounts = [_lowest(scaling) + 0.01 * _amount(scaling, np.float64(0.0), np) for scaling in scalings]
+    return np.array([s.forward(x) for s, x in zip(scalings, amounts, strict=True)], dtype=np.float32)
+
+
+def _amount(scaling: Scaling, y: Any, xp: Any = ops) -> Any:
     """Of scaled `y`, within bounds: what is above the lower one, in physical units."""
-    return scaling.restore(y, ops) - _lowest(scaling)
+    return scaling.restore(y, xp) - _lowest(scaling)
 
 
 def _lowest(scaling: Scaling) -> float:

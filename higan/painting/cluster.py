@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -79,9 +80,10 @@ def paint_on(client: Any, painter: Painter, work: Iterator[tuple[Any, tuple[Any,
             warnings.filterwarnings("ignore", "Sending large graph")
             return client.submit(function, *arguments, pure=False)
 
-    shared = send(
-        lambda painter: painter, painter
-    )  # a task, not scattered data, which are gone with the worker that holds them
+    # A task, not scattered data, which are gone with the worker that holds them; in bytes, as a scheduler that made
+    # arguments of them would build the network, too.
+    shared = send(pickle.loads, pickle.dumps(painter))
+    client.replicate([shared])
     queue = as_completed()
     names: dict[str, Any] = {}
 

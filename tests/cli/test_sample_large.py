@@ -413,11 +413,13 @@ def test_a_worker_that_is_lost_is_replaced(boxes, box, tmp_path):
     killed = []
 
     def kill(client, workers):
-        while not killed:
-            busy = [worker for worker, tasks in client.processing().items() if tasks]
-            killed.extend(workers[worker] for worker in busy[:1])
+        deadline = time.monotonic() + 120
+        while not killed and time.monotonic() < deadline:
+            painting = [worker for worker, keys in client.processing().items() if "paint_alone" in str(keys)]
+            killed.extend(workers[worker] for worker in painting[:1])
             time.sleep(0.01)
-        os.kill(killed[0], signal.SIGKILL)
+        for process in killed:
+            os.kill(process, signal.SIGKILL)
 
     output = tmp_path / "out.zarr"
     with (

@@ -218,7 +218,8 @@ def test_parameters_are_recovered_from_the_logarithm_too(tmp_path, no_figures):
     assert main(["validate", brighter, truth, *arguments, "--training", training]) == 0
     checks = metrics(tmp_path / "report")["checks"]["brighter"]
     for kind in ("recovery", "recovery_log"):
-        assert list(checks[kind]) == ["BIAS", "T_MEAN"] and checks[kind]["T_MEAN"]["bias [sigma]"] != 0
+        assert list(checks[kind]) == ["BIAS", "T_MEAN"]
+        assert 0 < abs(checks[kind]["T_MEAN"]["bias [sigma]"]) < 100
     assert checks["recovery"] != checks["recovery_log"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from higan.adversarial.step import load_backend
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
-from higan.networks.layers import Interpolation, Position, Smoothed, TopHats, embed, spill
+from higan.networks.layers import Interpolation, Position, Smoothed, TopHats, embed, faint, spill, summed
 from higan.painting.painter import receptive_radius
 from higan.scaling import Asinh, Linear, Log, YeoJohnson
 from tests import backends, tiny
@@ -314,20 +314,31 @@ def test_exclusion_sees_how_far_below_the_brightest_around_a_cell_is(ndim):
 
 @pytest.mark.parametrize("scaling", [Log(lower=0.0, scale=1.3, shift=4.0), Linear(lower=-1.0)])
 def test_a_diffuse_part_is_added_to_what_is_drawn(scaling):
-    """In amounts above the lower bound: no cell is fainter. What is out of bounds is lifted from where it was."""
+    """In amounts above the lower bound: no cell is fainter. It starts small, and within reach of gradients."""
     config = GeneratorConfig(**{**tiny.NETWORK, "diffuse": True, "tracing": True, "cellwise": True})
     model = build_generator(config, ndim=2, n_inputs=1, n_outputs=1, n_parameters=0, scalings=[scaling])
     values = arguments(config, (8, 8), n_parameters=0)
     drawn = call(keras.Model(model.inputs, model.get_layer("head_drawn").output), values).astype(float)
+    start = float(faint([scaling])[0])
+    assert scaling.restore(start) - scaling.lower == pytest.approx(0.01 * (scaling.restore(0.0) - scaling.lower))
     model.get_layer("diffuse").bias.assign([1.5, 0.25])
-    told = -0.5 + 0.25 * values[0].astype(float)
+    told = start + 1.5 + 0.25 * values[0].astype(float)
     lower = float(np.maximum(scaling.forward(scaling.lower), -10)) if scaling.name == "linear" else -10.0
     inside = np.maximum(drawn, lower)
     amounts = sum(scaling.restore(y) - scaling.lower for y in (inside, np.maximum(told, lower)))
-    expected = scaling.forward(scaling.lower + amounts) + drawn - inside
+    expected = scaling.forward(scaling.lower + amounts)
     found = call(model, values)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert (found > drawn - 1e-4).all() and (found - drawn).max() > 0.2
+
+
+@pytest.mark.parametrize("level", [-60.0, -3.0, 0.0, 8.0])
+@pytest.mark.parametrize("scaling", [Linear(lower=0.0, shift=1.6), Log(lower=0.0, shift=4.0), Asinh(lower=0.0)])
+def test_what_is_added_learns_wherever_it_is(scaling, level):
+    x = keras.ops.convert_to_tensor(np.linspace(-60, 5, 16, dtype="float32").reshape(1, 16, 1))
+    other = keras.ops.convert_to_tensor(np.full((1, 16, 1), level, "float32"))
+    gradient = backends.host(load_backend().input_gradient(lambda y: keras.ops.sum(summed(x, y, [scaling])), other))
+    assert np.isfinite(gradient).all() and (gradient >= 0).all() and gradient.max() > 1e-6
 
 
 @pytest.mark.parametrize("option", ["spilled", "diffuse"])
