@@ -78,7 +78,7 @@ def test_rolling_by_the_stride_rolls_the_output(ndim, network):
     rolled = [np.roll(values[0], shift, axes), values[1]]
     rolled += [np.roll(noise, [n >> level for n in shift], axes) for level, noise in enumerate(values[2:])]
     # The sums are the same; only their order may differ at the edges.
-    np.testing.assert_allclose(call(model, rolled), np.roll(call(model, values), shift, axes), atol=2e-6)
+    np.testing.assert_allclose(call(model, rolled), np.roll(call(model, values), shift, axes), rtol=2e-6, atol=2e-6)
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
@@ -161,7 +161,7 @@ def test_a_crop_is_painted_as_the_map_is():
     out = call(cropped, [fields, values[1], *noise])[:, context:-context, context:-context]
     assert out.shape == (1, 8, 8, 1)
     place = slice(start + context, stop - context)
-    np.testing.assert_allclose(out, call(whole, values)[:, place, place], atol=2e-6)
+    np.testing.assert_allclose(out, call(whole, values)[:, place, place], rtol=2e-6, atol=2e-6)
 
 
 def test_top_hats_start_without_effect():
