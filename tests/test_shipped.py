@@ -1,4 +1,4 @@
-"""What the shipped checkpoints claim but for their accuracy (tests/test_demo.py): origin, and use of parameters."""
+"""What the shipped checkpoints claim: origin, use of parameters, and accuracy that tests/test_demo.py does not see."""
 
 from pathlib import Path
 

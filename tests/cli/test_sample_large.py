@@ -44,6 +44,12 @@ def scaled(maps):
     return (np.asarray(maps) - 15.0) / 8.0
 
 
+def same_as_whole(output, boxes, box):
+    """The .zarr array has what the emulator paints of the box as a whole."""
+    whole = boxes[1].sample(box[1], THETA, seed=7)
+    np.testing.assert_allclose(scaled(zarr.open_array(str(output), mode="r")[0]), scaled(whole), atol=1e-4)
+
+
 @pytest.fixture(scope="module")
 def boxes(tmp_path_factory):
     """The folder of a 3D checkpoint, and its emulator."""
@@ -309,15 +315,14 @@ def test_shards_write_to_one_zarr_array(boxes, box, tmp_path, tiles, capsys):
 
 def test_shards_that_run_side_by_side(boxes, box, tmp_path):
     """Each makes the array, and the last renames it, whichever that is."""
-    (checkpoint, emulator), output = boxes, tmp_path / "out.zarr"
-    words = [sys.executable, "-m", "higan", "sample", checkpoint, "--input", box[0] / "box.zarr", "--output", output]
+    output = tmp_path / "out.zarr"
+    words = [sys.executable, "-m", "higan", "sample", boxes[0], "--input", box[0] / "box.zarr", "--output", output]
     words += ["--seed", 7, "--parameters", PARAMETERS, "--tile", 14]
     runs = [subprocess.Popen([*map(str, words), "--shard", f"{i}/3"], stderr=subprocess.PIPE) for i in (1, 2, 3)]
     said = [run.communicate(timeout=300)[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0, 0], said
     assert os.listdir(tmp_path) == ["out.zarr"]
-    whole = emulator.sample(box[1], THETA, seed=7)
-    np.testing.assert_allclose(scaled(zarr.open_array(str(output), mode="r")[0]), scaled(whole), atol=1e-4)
+    same_as_whole(output, boxes, box)
 
 
 @pytest.mark.parametrize(
@@ -402,8 +407,7 @@ def test_on_a_cluster_by_its_address(boxes, box, tmp_path):
 def test_on_processes_of_this_host(boxes, box, tmp_path):
     output = tmp_path / "out.zarr"
     assert array(boxes[0], box[0] / "box.zarr", output, "--tile", 14, "--scheduler", "processes") == 0
-    whole = boxes[1].sample(box[1], THETA, seed=7)
-    np.testing.assert_allclose(scaled(zarr.open_array(str(output), mode="r")[0]), scaled(whole), atol=1e-4)
+    same_as_whole(output, boxes, box)
 
 
 def test_a_worker_that_is_lost_is_replaced(boxes, box, tmp_path):
@@ -431,8 +435,7 @@ def test_a_worker_that_is_lost_is_replaced(boxes, box, tmp_path):
         options = ["--tile", 14, "--scheduler", cluster.scheduler_address]
         assert array(boxes[0], box[0] / "box.zarr", output, *options) == 0
         assert killed and killed[0] not in client.run(os.getpid).values()
-    whole = boxes[1].sample(box[1], THETA, seed=7)
-    np.testing.assert_allclose(scaled(zarr.open_array(str(output), mode="r")[0]), scaled(whole), atol=1e-4)
+    same_as_whole(output, boxes, box)
 
 
 def test_shards_of_one_array_need_no_merging(tmp_path, capsys):
