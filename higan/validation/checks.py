@@ -18,7 +18,7 @@ from higan.validation.comparison import check_maps
 from higan.validation.galaxy_shapes import EDGES, GalaxyShapes
 from higan.validation.models import Model
 from higan.validation.neighbours import SYMMETRIES, memorisation
-from higan.validation.recovery import FEWEST, recovery
+from higan.validation.recovery import FEWEST, recoveries
 from higan.validation.results import Comparison, plain
 
 FEWEST_GALAXIES = 30
@@ -84,9 +84,8 @@ def check_models(
             kinds: dict[str, float | None] = {"recovery": None}
             if comparison.setting.logarithmic:
                 kinds["recovery_log"] = comparison.setting.edges[0]
-            for kind, lowest in kinds.items():
-                for name, values in _recovery(judged, truth, rows, training, train_rows, field, lowest, seed).items():
-                    found[name][kind] = values
+            for name, recovered in _recovery(judged, truth, rows, training, train_rows, field, kinds, seed).items():
+                found[name] |= recovered
             advance()
             most = max(1, TRAINING_CELLS // int(np.prod(training.shape)))
             known = training.read(field, train_rows[:: -(-len(train_rows) // most)])
@@ -213,22 +212,27 @@ def _recovery(
     training: MapSet,
     train_rows: np.ndarray,
     field: str,
-    lowest: float | None,
+    kinds: Mapping[str, float | None],
     seed: int,
 ) -> dict[str, dict[str, Any]]:
+    """Of each model, by `kinds`, which say of what logarithm, if any."""
     parameters = training.parameters[np.unique(training.simulation[train_rows])]
     if len(parameters) < FEWEST or not np.ptp(parameters, axis=0).any():
         return {}
-    result = recovery(training, truth, models, field, train_rows=train_rows, rows=rows, lowest=lowest, seed=seed)
+    lowest = list(kinds.values())
+    results = recoveries(training, truth, models, field, lowest, train_rows=train_rows, rows=rows, seed=seed)
     return {
         name: {
-            parameter: {
-                "bias [sigma]": result.bias[name][i],
-                "its error": result.bias_error[name][i],
-                "error / that of truth": result.error_ratio[name][i],
-                "error of the ratio": result.error_ratio_error[name][i],
+            kind: {
+                parameter: {
+                    "bias [sigma]": result.bias[name][i],
+                    "its error": result.bias_error[name][i],
+                    "error / that of truth": result.error_ratio[name][i],
+                    "error of the ratio": result.error_ratio_error[name][i],
+                }
+                for i, parameter in enumerate(result.parameters)
             }
-            for i, parameter in enumerate(result.parameters)
+            for kind, result in zip(kinds, results, strict=True)
         }
         for name in models
     }

@@ -8,7 +8,7 @@ is biased. The regression is simple on purpose: it needs no more than a few doze
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -146,6 +146,28 @@ def recovery(
     >>> found.bias["eor21cm-2d"]  # doctest: +SKIP
     array([ 0.05, -0.12,  0.03])
     """
+    options: dict[str, Any] = {"train_rows": train_rows, "rows": rows, "seed": seed, "resamples": resamples}
+    return recoveries(train, truth, models, field, [lowest], **options)[0]
+
+
+def recoveries(
+    train: MapSet,
+    truth: MapSet,
+    models: Mapping[str, Model | Callable[[np.ndarray], Any]],
+    field: str,
+    lowest: Sequence[float | None],
+    *,
+    train_rows: Any = None,
+    rows: Any = None,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> list[Recovery]:
+    """:func:`recovery` for each of `lowest`, from maps that are read and painted once.
+
+    Examples
+    --------
+    >>> linear, log = recoveries(train, test, {"hi-z5-2d": model}, "hi_density", [None, 1.0])  # doctest: +SKIP
+    """
     truth.check_units(field, train.field(field).units, train.name)
     if train.parameter_names != truth.parameter_names or train.shape != truth.shape:
         raise MapSetError(
@@ -164,41 +186,44 @@ def recovery(
             f"{train.name}: {len(known)} training simulations, {len(varying)} parameters that vary among them. To fit "
             f"parameters takes {FEWEST} or more that differ."
         )
-    fitted = _means(train, field, train_rows, lowest)
-    regression = quadratic_ridge(summaries(fitted, fitted), known[:, varying])
-
-    def infer(*which: Any) -> np.ndarray:
-        return regression(summaries(_means(truth, field, rows, lowest, *which), fitted))
-
     simulations = np.unique(truth.simulation[rows])
     actual = truth.parameters[simulations][:, varying]
-    from_truth = infer()
-    from_model = {name: infer(name, model) for name, model in entries.items()}
+    fitted = _means(train, field, train_rows, lowest)
+    measured = _means(truth, field, rows, lowest)
+    painted = {name: _means(truth, field, rows, lowest, name, model) for name, model in entries.items()}
 
-    def evaluate(chosen: np.ndarray | slice) -> dict[str, np.ndarray]:
-        true_error = (from_truth - actual)[chosen]
-        values = {"error": np.sqrt((true_error**2).mean(axis=0))}
-        for name, inferred in from_model.items():
-            off, error = (inferred - from_truth)[chosen], (inferred - actual)[chosen]
-            values[f"bias {name}"] = ratio(off.mean(axis=0), true_error.std(axis=0))
-            values[f"ratio {name}"] = ratio(np.sqrt((error**2).mean(axis=0)), values["error"])
-        return values
+    def found(i: int) -> Recovery:
+        """For the i-th of `lowest`."""
+        regression = quadratic_ridge(summaries(fitted[i], fitted[i]), known[:, varying])
+        from_truth = regression(summaries(measured[i], fitted[i]))
+        from_model = {name: regression(summaries(means[i], fitted[i])) for name, means in painted.items()}
 
-    values = evaluate(slice(None))
-    errors = bootstrap(evaluate, len(actual), seed=seed, resamples=resamples)
-    return Recovery(
-        parameters=[truth.parameter_names[i] for i in varying],
-        units=[truth.parameter_info[i].units for i in varying],
-        simulations=simulations,
-        actual=actual,
-        from_truth=from_truth,
-        from_model=from_model,
-        error=values["error"],
-        bias={name: values[f"bias {name}"] for name in entries},
-        bias_error={name: errors[f"bias {name}"] for name in entries},
-        error_ratio={name: values[f"ratio {name}"] for name in entries},
-        error_ratio_error={name: errors[f"ratio {name}"] for name in entries},
-    )
+        def evaluate(chosen: np.ndarray | slice) -> dict[str, np.ndarray]:
+            true_error = (from_truth - actual)[chosen]
+            values = {"error": np.sqrt((true_error**2).mean(axis=0))}
+            for name, inferred in from_model.items():
+                off, error = (inferred - from_truth)[chosen], (inferred - actual)[chosen]
+                values[f"bias {name}"] = ratio(off.mean(axis=0), true_error.std(axis=0))
+                values[f"ratio {name}"] = ratio(np.sqrt((error**2).mean(axis=0)), values["error"])
+            return values
+
+        values = evaluate(slice(None))
+        errors = bootstrap(evaluate, len(actual), seed=seed, resamples=resamples)
+        return Recovery(
+            parameters=[truth.parameter_names[i] for i in varying],
+            units=[truth.parameter_info[i].units for i in varying],
+            simulations=simulations,
+            actual=actual,
+            from_truth=from_truth,
+            from_model=from_model,
+            error=values["error"],
+            bias={name: values[f"bias {name}"] for name in entries},
+            bias_error={name: errors[f"bias {name}"] for name in entries},
+            error_ratio={name: values[f"ratio {name}"] for name in entries},
+            error_ratio_error={name: errors[f"ratio {name}"] for name in entries},
+        )
+
+    return [found(i) for i in range(len(lowest))]
 
 
 def quadratic_ridge(x: Any, y: Any) -> Callable[[np.ndarray], np.ndarray]:
@@ -270,13 +295,16 @@ def _means(
     maps: MapSet,
     field: str,
     rows: np.ndarray,
-    lowest: float | None,
+    lowest: Sequence[float | None],
     name: str = "",
     model: Model | None = None,
 ) -> np.ndarray:
-    """P(k) in bins and moments 1 to 3 of the maps of each simulation (n_sim, …): the true ones, or those of a model."""
+    """P(k) in bins and moments 1 to 3 of the maps of each simulation, the true ones or those of a model.
+
+    Of the maps, or their logarithms, as `lowest` says: (len(lowest), n_sim, …).
+    """
     _, index = np.unique(maps.simulation[rows], return_inverse=True)
-    sums = np.zeros((int(index.max()) + 1, len(merged_bins(maps.shape, maps.cell_size, BINS)[2]) + 3))
+    sums = np.zeros((len(lowest), int(index.max()) + 1, len(merged_bins(maps.shape, maps.cell_size, BINS)[2]) + 3))
     realisations = 1 if model is None else model.realisations
     size = max(1, BATCH_CELLS // (int(np.prod(maps.shape)) * realisations))
     for start in range(0, len(rows), size):
@@ -285,10 +313,11 @@ def _means(
             values = maps.read(field, batch)[:, None]
         else:
             values = check_maps(model.maps(batch), (len(batch), *maps.shape), name, batch)
-        values = values if lowest is None else logarithm(values, lowest)
-        for i in range(values.shape[1]):
-            measured = power_and_moments(values[:, i], maps.cell_size, maps.geometry.window, BINS)
-            np.add.at(sums, index[start : start + size], measured / values.shape[1])
+        for total, floor in zip(sums, lowest, strict=True):
+            taken = values if floor is None else logarithm(values, floor)
+            for i in range(taken.shape[1]):
+                measured = power_and_moments(taken[:, i], maps.cell_size, maps.geometry.window, BINS)
+                np.add.at(total, index[start : start + size], measured / taken.shape[1])
     return sums / np.bincount(index)[:, None]
 
 

@@ -8,7 +8,7 @@ import pytest
 from higan.errors import MapSetError
 from higan.mapset import Field, Parameter
 from higan.validation.models import Model
-from higan.validation.recovery import quadratic_ridge, recovery
+from higan.validation.recovery import quadratic_ridge, recoveries, recovery
 from tests.validation.fields import gaussian, map_set
 
 FIELD = "brightness_temp"
@@ -98,18 +98,22 @@ def test_batches_do_not_matter(monkeypatch):
 
 
 def test_parameters_of_a_field_that_spans_decades():
-    """By the logarithm: what a model does to its brightest cell alone is no bias then."""
+    """By the logarithm: what a model does to its brightest cell alone is no bias then. Both at once paint once."""
     train, truth = law(40, 1), law(20, 2)
     for maps in (train, truth):
         maps.fields[FIELD] = Field(10 ** maps.read(FIELD, np.arange(len(maps))), "mK")
 
+    painted = []
+
     def brighter(rows):
+        painted.extend(rows)
         values = truth.read(FIELD, rows)
         return np.where(values == values.max(axis=(1, 2), keepdims=True), 3 * values, values)
 
-    physical, decades = (
-        recovery(train, truth, {"brighter": brighter}, FIELD, lowest=lowest, resamples=2) for lowest in (None, 1e-6)
-    )
+    physical, decades = recoveries(train, truth, {"brighter": brighter}, FIELD, [None, 1e-6], resamples=2)
+    assert painted == list(range(len(truth)))
+    alone = recovery(train, truth, {"brighter": brighter}, FIELD, lowest=1e-6, resamples=2)
+    assert alone.to_dict() == decades.to_dict()
     assert decades.error[0] < physical.error[0]
     off = [abs(found.from_model["brighter"] - found.from_truth)[:, 0].mean() for found in (physical, decades)]
     assert off[0] > 5 * off[1] and off[1] < decades.error[0]
