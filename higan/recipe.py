@@ -443,7 +443,7 @@ class Recipe(_Table):
             )
         if self.data.inputs and self.generator.network == "profiles":
             raise ValueError("generator.network 'profiles' sees parameters alone: leave out data.inputs")
-        for name in ("tracing", "top_hats"):
+        for name in ("tracing", "top_hats", "diffuse"):
             if not self.data.inputs and getattr(self.generator, name):
                 raise ValueError(f"generator.{name} follows data.inputs, of which there are none: leave it out")
         for option in (option for option in ("spilled", "diffuse") if getattr(self.generator, option)):

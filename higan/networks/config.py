@@ -94,9 +94,9 @@ class GeneratorConfig(BaseModel):
         cells that are drawn each for itself. It starts without effect.
     diffuse : bool
         The output is the sum of two amounts, above its lower bound in physical units: what is drawn, all of the above,
-        and a diffuse part, which the features of the same cell give, with `tracing` linear in its fields, too. Nothing
-        excludes that, and it is not shared: gas lies between haloes, whose place in a cell without one is not empty.
-        It starts at a hundredth of what is in the middle of the scaling.
+        and a diffuse part, a function of the parameters and of the fields of the same cell alone. No noise changes
+        that, nothing excludes it, and it is not shared: between haloes lies gas that follows the matter, and no cell
+        has less of it, whatever is drawn. It starts at a tenth of what is in the middle of the scaling.
     top_hats : list of float
         Radii, in cells, of top-hats: a network of the same cell alone sees the parameters, the fields and their means
         within these spheres (discs in two dimensions). What an excursion set decides (Furlanetto, Zaldarriaga &
@@ -222,6 +222,10 @@ class GeneratorConfig(BaseModel):
             injected = convolution(noise, width, 1) + film + gate if noise else 0
             return 2 * (convolution(width, width) + film) + injected
 
+        def pointwise(channels: int, widths: list[int], told: int) -> int:
+            films = (self.embedding + 1) * 2 * sum(widths) if modulating else 0
+            return films + sum(convolution(*pair, 1) for pair in pairwise([channels, *widths, told]))
+
         bottom, coarsest, count = self.widths[-1], (1 + self.smoothed_noise) * self.noise_channels, 0
         if modulating:
             count += (modulating + 1) * self.embedding + (self.embedding + 1) * self.embedding
@@ -240,11 +244,10 @@ class GeneratorConfig(BaseModel):
             count += convolution(wider, width, 1) + convolution(joined, width) + block(width, drawn)
         first, everywhere = self.widths[0], (self.levels + self.smoothed_noise) * self.noise_channels - self.spilled
         if n_inputs and self.top_hats:
-            told = n_inputs * (1 + len(self.top_hats))
-            told += everywhere if self.stochastic_barrier else 0
-            for width, wider in pairwise([told, *self.top_hat_widths]):
-                count += convolution(width, wider, 1) + ((self.embedding + 1) * 2 * wider if modulating else 0)
-            count += convolution(self.top_hat_widths[-1], first + n_outputs, 1)
+            told = n_inputs * (1 + len(self.top_hats)) + (everywhere if self.stochastic_barrier else 0)
+            count += pointwise(told, self.top_hat_widths, first + n_outputs)
+        if n_inputs and self.diffuse:
+            count += pointwise(n_inputs, self.diffuse_widths, n_outputs)
         if self.cellwise:
             hidden = 2 * convolution(first, first, 1) + convolution(everywhere, first, 1)
             count += hidden + convolution(first, n_outputs, 1)
@@ -252,12 +255,16 @@ class GeneratorConfig(BaseModel):
         if self.exclusion:
             seen = first + n_outputs * (1 + len(self.exclusion))
             count += convolution(seen, first, 1) + convolution(first, first, 1) + convolution(first, n_outputs, 1)
-        told = n_outputs * (1 + (n_inputs if self.tracing else 0))
-        return count + convolution(first, told) + (convolution(first, told, 1) if self.diffuse else 0)
+        return count + convolution(first, n_outputs * (1 + (n_inputs if self.tracing else 0)))
 
     def numbers_told(self, n_outputs: int) -> int:
         """How many numbers tell what a galaxy is like (:class:`higan.networks.galaxies.Galaxies`)."""
         return (3 + n_outputs) * (self.profiles + bool(self.knots))
+
+    @property
+    def diffuse_widths(self) -> list[int]:
+        """Channels of the network that says how much is diffuse."""
+        return [self.widths[0]] * 2
 
     @property
     def beyond(self) -> int:

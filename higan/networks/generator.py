@@ -156,7 +156,7 @@ def build_generator(
     every = None
     if config.cellwise or config.stochastic_barrier:
         every = _at_every_cell(noise, dtype, edge=config.centred, alike=bool(config.smoothed_noise))
-    local = None
+    local = gas = None
     if n_inputs:
         # A latent vector modulates all there is; without one no noise is seen on the way down.
         seen = for_each(inputs[0], "seen") if config.latent else inputs[0]
@@ -167,7 +167,11 @@ def build_generator(
             if config.stochastic_barrier:
                 known = [for_each(fields, "local_fields"), for_each(means, "local_means"), every]
                 knowing = for_each(embedding, "local_embedding")
-            local = _pointwise(known, knowing, config.top_hat_widths, seed, dtype)
+            local = _pointwise(known, knowing, config.top_hat_widths, "local", seed, dtype)
+        if config.diffuse:
+            told = _pointwise([fields], embedding, config.diffuse_widths, "diffuse", seed, "float32")
+            told = convolution(told, n_outputs, "diffuse", seed, kernel=1, gain=0.0, dtype="float32")
+            gas = told + faint(scalings)
     # Without fields there is nothing to look at on the way down: the coarsest noise is where a map begins.
     skips: list[Any] = [None] * (config.levels - 1)
     if n_inputs:
@@ -205,8 +209,10 @@ def build_generator(
     x = convolution(x, n_outputs * (1 + tracing), "head", gain=0.3, **options)
     x = ops.cast(x, "float32")
     if tracing:
+        x, slopes = ops.split(x, [n_outputs], axis=-1)
         fields = for_each(fields, "fields")
-        x = _traced(x, fields, n_outputs, "head_traced")
+        traced = [ops.sum(s * fields, axis=-1, keepdims=True) for s in ops.split(slopes, n_outputs, axis=-1)]
+        x = keras.layers.Add(name="head_traced", dtype="float32")([x, ops.concatenate(traced, axis=-1)])
     if local is not None:
         told = convolution(local, n_outputs, "head_local", seed, kernel=1, gain=0.0, dtype="float32")
         x = keras.layers.Add(name="head_told", dtype="float32")([x, for_each(told, "head_local")])
@@ -217,10 +223,8 @@ def build_generator(
     if config.spilled:
         sharing = convolution(features, 4 * n_outputs, "sharing", seed, kernel=1, gain=0.0, dtype="float32")
         x = spill(x, sharing, marks, scalings)
-    if config.diffuse:
-        told = convolution(features, n_outputs * (1 + tracing), "diffuse", seed, kernel=1, gain=0.0, dtype="float32")
-        told = _traced(told, fields, n_outputs, "diffuse_traced") if tracing else told
-        x = summed(x, told + faint(scalings), scalings)
+    if gas is not None:
+        x = summed(x, for_each(gas, "diffuse"), scalings)
     if config.profiles:
         # What is smooth, and points, are drawn straight away; the convolutions add what is neither.
         drawn = [galaxies, direction, *([knotted] if config.knots else []), x]
@@ -312,13 +316,6 @@ def _block(x: Any, width: int, name: str, embedding: Any, noise: Any, *, gated: 
     return keras.layers.Add(name=f"{name}_add", dtype=dtype)([x, h])
 
 
-def _traced(told: Any, fields: Any, n_outputs: int, name: str) -> Any:
-    """What does not depend on the fields of the same cell, first in what is told, and slopes with each times these."""
-    x, slopes = ops.split(told, [n_outputs], axis=-1)
-    traced = [ops.sum(s * fields, axis=-1, keepdims=True) for s in ops.split(slopes, n_outputs, axis=-1)]
-    return keras.layers.Add(name=name, dtype="float32")([x, ops.concatenate(traced, axis=-1)])
-
-
 def _excluded(x: Any, features: Any, half_widths: Sequence[int], width: int, n_outputs: int, **options: Any) -> Any:
     """What is drawn, changed by a function of it, of what there is brighter around, and of the features there."""
     dtype, seen, most, reached = options["dtype"], [features, x], x, 0
@@ -333,14 +330,14 @@ def _excluded(x: Any, features: Any, half_widths: Sequence[int], width: int, n_o
     return keras.layers.Add(name="head_excluded", dtype="float32")([x, ops.cast(change, "float32")])
 
 
-def _pointwise(inputs: list[Any], embedding: Any, widths: Sequence[int], seed: int, dtype: str) -> Any:
+def _pointwise(inputs: list[Any], embedding: Any, widths: Sequence[int], name: str, seed: int, dtype: str) -> Any:
     """A function of what is known of the same cell, and of the parameters."""
-    h = keras.layers.Concatenate(name="local_join", dtype="float32")(inputs)
+    h = keras.layers.Concatenate(name=f"{name}_join", dtype="float32")(inputs)
     for i, width in enumerate(widths):
-        h = convolution(h, width, f"local{i}", seed, kernel=1, dtype=dtype if i else "float32")
+        h = convolution(h, width, f"{name}{i}", seed, kernel=1, dtype=dtype if i else "float32")
         if embedding is not None:
-            h = Modulation(width, seed, name=f"local{i}_film", dtype=dtype)([h, embedding])
-        h = activation(h, f"local{i}_act", dtype)
+            h = Modulation(width, seed, name=f"{name}{i}_film", dtype=dtype)([h, embedding])
+        h = activation(h, f"{name}{i}_act", dtype)
     return h
 
 

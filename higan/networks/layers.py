@@ -285,8 +285,8 @@ def summed(x: Any, other: Any, scalings: Sequence[Scaling]) -> Any:
 
 
 def faint(scalings: Sequence[Scaling]) -> np.ndarray:
-    """Scaled, a hundredth of the amount that is in the middle of each scaling, (n_outputs,)."""
-    amounts = [_lowest(scaling) + 0.01 * _amount(scaling, np.float64(0.0), np) for scaling in scalings]
+    """Scaled, a tenth of the amount that is in the middle of each scaling, (n_outputs,)."""
+    amounts = [_lowest(scaling) + 0.1 * _amount(scaling, np.float64(0.0), np) for scaling in scalings]
     return np.array([s.forward(x) for s, x in zip(scalings, amounts, strict=True)], dtype=np.float32)
 
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
-from higan.adversarial.one_point import one_point_crps, tail_crps
+from higan.adversarial.one_point import FAR_LEVELS, LEVELS, REACH, SPACING, one_point_crps, shares, tail_crps
 
 
 def maps(seed, n=64):
@@ -15,6 +16,31 @@ def test_a_shift_costs_its_size_in_standard_deviations():
     true = maps(1)
     for shift in (-0.6, 0.2, 0.5):
         assert float(one_point_crps(true + shift, true + shift, true)) == pytest.approx(abs(shift), rel=0.02)
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_shares_are_means_of_smoothed_steps(above):
+    """Cells counted in bins, against the mean over cells; those out of reach are as good as at its end."""
+    values = 3 * np.random.default_rng(6).standard_t(3, size=(2, 15, 16, 3)).astype("float32")
+    assert np.abs(values).max() > REACH + 2
+    levels = np.concatenate([-FAR_LEVELS, LEVELS, FAR_LEVELS])
+    steps = expit((-1 if above else 1) * (levels - values[..., None]) * 2 / SPACING)
+    np.testing.assert_allclose(shares(values, levels, above=above), steps.mean(axis=(1, 2)), rtol=2e-3, atol=1e-6)
+
+
+def test_cells_have_the_gradient_of_smoothed_steps():
+    """A logistic function's, times its slope; none of cells out of reach."""
+    tf = pytest.importorskip("tensorflow")
+    values = 3 * np.random.default_rng(7).normal(size=(1, 200, 1)).astype("float32")
+    values[0, 0] = 2 * REACH
+    cells = tf.Variable(values)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(tf.constant(LEVELS) * shares(cells, LEVELS))
+    step = expit((LEVELS - values) * 2 / SPACING)
+    expected = (-2 / SPACING * step * (1 - step)) @ LEVELS / 200
+    found = np.asarray(tf.convert_to_tensor(tape.gradient(total, cells)))[..., 0]
+    np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
+    assert found[0, 0] == 0
 
 
 def test_levels_common_to_a_map_should_scatter_as_the_truth():
