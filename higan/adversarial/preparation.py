@@ -333,8 +333,8 @@ def _large_enough(recipe: Recipe, maps: MapSet) -> None:
 
 
 # What a network may be given that was trained without: interpolation has no weights, slopes, gates, what is made of
-# top-hats and noise there, and exclusion, start at zero, and what is drawn cell by cell, or diffuse, starts small.
-ADDED = ("interpolated", "tracing", "gated", "cellwise", "exclusion", "diffuse", "top_hats", "stochastic_barrier")
+# top-hats and noise there, and exclusion, start at zero, and what is drawn cell by cell starts small.
+ADDED = ("interpolated", "tracing", "gated", "cellwise", "exclusion", "top_hats", "stochastic_barrier")
 
 
 def is_run(initial: Path) -> bool:

@@ -29,7 +29,6 @@ from higan.networks.layers import (
     dense,
     double,
     embed,
-    faint,
     forward,
     halve,
     spill,
@@ -170,8 +169,7 @@ def build_generator(
             local = _pointwise(known, knowing, config.top_hat_widths, "local", seed, dtype)
         if config.diffuse:
             told = _pointwise([fields], embedding, config.diffuse_widths, "diffuse", seed, "float32")
-            told = convolution(told, n_outputs, "diffuse", seed, kernel=1, gain=0.0, dtype="float32")
-            gas = told + faint(scalings)
+            gas = convolution(told, n_outputs, "diffuse", seed, kernel=1, gain=0.0, dtype="float32")
     # Without fields there is nothing to look at on the way down: the coarsest noise is where a map begins.
     skips: list[Any] = [None] * (config.levels - 1)
     if n_inputs:

@@ -284,15 +284,9 @@ def summed(x: Any, other: Any, scalings: Sequence[Scaling]) -> Any:
     return by_channel(_scaled_amount, scalings, sum(by_channel(_amount, scalings, y) for y in inside))
 
 
-def faint(scalings: Sequence[Scaling]) -> np.ndarray:
-    """Scaled, a tenth of the amount that is in the middle of each scaling, (n_outputs,)."""
-    amounts = [_lowest(scaling) + 0.1 * _amount(scaling, np.float64(0.0), np) for scaling in scalings]
-    return np.array([s.forward(x) for s, x in zip(scalings, amounts, strict=True)], dtype=np.float32)
-
-
-def _amount(scaling: Scaling, y: Any, xp: Any = ops) -> Any:
+def _amount(scaling: Scaling, y: Any) -> Any:
     """Of scaled `y`, within bounds: what is above the lower one, in physical units."""
-    return scaling.restore(y, xp) - _lowest(scaling)
+    return scaling.restore(y, ops) - _lowest(scaling)
 
 
 def _lowest(scaling: Scaling) -> float:
