@@ -89,6 +89,10 @@ def without(*path):
             "generator.diffuse is of amounts, what is above a lower bound, and brightness_temp has none",
         ),
         (
+            changed("data", "inputs", to=[]) | {"generator": {"widths": [4, 8], "diffuse": True}},
+            "generator.diffuse follows data.inputs, of which there are none: leave it out",
+        ),
+        (
             changed("objective", to={"mode_weight": 1.0}),
             "mode_weight takes the two realisations that only pixel = ",
         ),
