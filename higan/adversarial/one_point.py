@@ -17,8 +17,8 @@ LEVELS = np.linspace(-2.5, 2.5, 16, dtype=np.float32)  # in scaled space: standa
 SPACING = float(LEVELS[1] - LEVELS[0])
 FAR_SPACING = 0.5
 FAR_LEVELS = np.arange(1.0, 8.5, FAR_SPACING, dtype=np.float32)  # on either side
-REACH = 10.5  # cells further out are as good as here
-BIN = 1 / 64
+REACH = 10.5  # standard deviations; cells further out are as good as here
+BIN = 1 / 64  # in which cells are counted
 BINS = int(2 * REACH / BIN) + 1
 
 
@@ -87,9 +87,8 @@ def tail_crps(first: Any, second: Any, real: Any) -> Any:
     """
 
     def logarithms(maps: Any) -> Any:
-        beyond = shares(
-            maps, np.concatenate([-FAR_LEVELS, FAR_LEVELS]), above=np.repeat([False, True], len(FAR_LEVELS))
-        )
+        levels = np.concatenate([-FAR_LEVELS, FAR_LEVELS])
+        beyond = shares(maps, levels, above=levels > 0)
         return ops.log(1.0 + math.prod(maps.shape[1:-1]) * beyond)
 
     return FAR_SPACING * _over_levels(*(logarithms(maps) for maps in (first, second, real)))

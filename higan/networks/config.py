@@ -94,10 +94,10 @@ class GeneratorConfig(BaseModel):
         cells that are drawn each for itself. It starts without effect.
     diffuse : bool
         The output is the sum of two amounts, above its lower bound in physical units: what is drawn, all of the above,
-        and a diffuse part, a function of the parameters and of the fields of the same cell alone. No noise changes
-        that, nothing excludes it, and it is not shared: between haloes lies gas that follows the matter, and no cell
-        has less of it, whatever is drawn. It starts in the middle of the scaling, so that it has a say
-        in what is faint from the first step on.
+        and a diffuse part, a function of the parameters (and latent vector) and of the fields of the same cell alone.
+        No noise of cells changes that, nothing excludes it, and it is not shared: between haloes lies gas that follows
+        the matter, and no cell has less of it, whatever is drawn. It starts in the middle of the scaling, so that it
+        has a say in what is faint from the first step on.
     top_hats : list of float
         Radii, in cells, of top-hats: a network of the same cell alone sees the parameters, the fields and their means
         within these spheres (discs in two dimensions). What an excursion set decides (Furlanetto, Zaldarriaga &

@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from keras import ops
 from scipy.special import expit
 
 from higan.adversarial.one_point import FAR_LEVELS, LEVELS, REACH, SPACING, one_point_crps, shares, tail_crps
+from higan.adversarial.step import load_backend
+from tests import backends
 
 
 def maps(seed, n=64):
@@ -30,15 +33,13 @@ def test_shares_are_means_of_smoothed_steps(above):
 
 def test_cells_have_the_gradient_of_smoothed_steps():
     """A logistic function's, times its slope; none of cells out of reach."""
-    tf = pytest.importorskip("tensorflow")
     values = 3 * np.random.default_rng(7).normal(size=(1, 200, 1)).astype("float32")
     values[0, 0] = 2 * REACH
-    cells = tf.Variable(values)
-    with tf.GradientTape() as tape:
-        total = tf.reduce_sum(tf.constant(LEVELS) * shares(cells, LEVELS))
+    total = lambda cells: ops.sum(LEVELS * shares(cells, LEVELS))  # noqa: E731
+    gradient = load_backend().input_gradient(total, ops.convert_to_tensor(values))
     step = expit((LEVELS - values) * 2 / SPACING)
     expected = (-2 / SPACING * step * (1 - step)) @ LEVELS / 200
-    found = np.asarray(tf.convert_to_tensor(tape.gradient(total, cells)))[..., 0]
+    found = backends.host(gradient)[..., 0]
     np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
     assert found[0, 0] == 0
 
