@@ -20,13 +20,14 @@ import numpy as np
 from memory import SAMPLE, run
 from side_by_side import machine, write
 
+from higan.checkpoint import find_checkpoint, load_card
+
 LIMIT_MB, FLAT = 4000, 1.1  # greatest peak, and greatest ratio of peaks
 INITIAL = """
 import sys, synthetic
 from pathlib import Path
 synthetic.checkpoint(Path(sys.argv[1]), [int(width) for width in sys.argv[2:]], ndim=3, bottom_blocks=1)
 """
-THETA = "F_STAR10=-1.4,ALPHA_STAR=0.5,SIGMA_8=0.8"
 
 
 def box(path: Path, side: int) -> None:
@@ -36,7 +37,7 @@ def box(path: Path, side: int) -> None:
     array = zarr.create_array(str(path), shape=(side,) * 3, chunks=(64,) * 3, dtype="float32")
     rng = np.random.default_rng(0)
     for start in range(0, side, 64):
-        array[start : start + 64] = 0.2 * rng.standard_normal((min(64, side - start), side, side), np.float32)
+        array[start : start + 64] = 0.1 * rng.standard_normal((min(64, side - start), side, side), np.float32)
 
 
 def main() -> None:
@@ -57,10 +58,12 @@ def main() -> None:
         checkpoint = options.checkpoint or str(folder / "initial")
         if not options.checkpoint:
             run([INITIAL, checkpoint, *map(str, options.widths)], options.backend)
+        card = load_card(find_checkpoint(checkpoint))
+        theta = ",".join(f"{item.name}={(item.lower + item.upper) / 2:g}" for item in card.parameters)
         for side in options.sides:
             source, target = folder / f"{side}.zarr", folder / f"{side}-painted.{options.format}"
             box(source, side)
-            words = ["sample", checkpoint, "--input", source, "--output", target, "--seed", "1", "--parameters", THETA]
+            words = ["sample", checkpoint, "--input", source, "--output", target, "--seed", "1", "--parameters", theta]
             words += ["--tile", options.tile] if options.tile else []
             began = time.monotonic()
             out = run([SAMPLE, *map(str, words)], options.backend)

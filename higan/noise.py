@@ -124,6 +124,7 @@ def generator_noise(
     realisations: Any = 0,
     origin: Sequence[int] | None = None,
     period: Sequence[int] | None = None,
+    around: Sequence[int] = (),
 ) -> list[np.ndarray]:
     """All the noise that a generator takes for a region of `shape` cells, in the order it takes it in.
 
@@ -134,6 +135,9 @@ def generator_noise(
         Of the region, in cells of the finest level, multiples of the stride; see :func:`noise_field`.
     seed, rows, realisations
         As of :func:`noise_field`.
+    around : sequence of int, optional
+        Cells of the region on either side of each axis that are not painted: the noise of finer levels is of what is
+        needed of them alone (:meth:`higan.networks.config.GeneratorConfig.spared`).
 
     Returns
     -------
@@ -151,9 +155,13 @@ def generator_noise(
     draw = partial(noise_field, seed=seed, rows=rows, realisations=realisations)
     found = []
     if config.noise_channels:
-        for level in range(config.levels):
-            cells, first, repeat = (None if x is None else [n >> level for n in x] for x in (shape, origin, period))
-            assert cells is not None
+        for level, spared in enumerate(config.spared(around or [0] * len(shape))):
+            cells, first, repeat = (
+                None if x is None else [n >> level for n in x] for x in (shape, origin or [0] * len(shape), period)
+            )
+            assert cells is not None and first is not None
+            cells = [n - 2 * less for n, less in zip(cells, spared, strict=True)]
+            first = [n + less for n, less in zip(first, spared, strict=True)]
             found.append(draw(cells, config.noise_channels, level=level, origin=first, period=repeat))
     if config.latent:
         found.append(draw((), config.random_numbers, level=config.levels))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -274,9 +275,66 @@ class GeneratorConfig(BaseModel):
         Whole cells of every halved map, with one more to interpolate with.
         """
         levels = {radius: halvings(radius) for radius in self.top_hats}
-        whole = 2 ** max(levels.values(), default=0)
         reached = [(math.ceil(r / 2**level) + (level > 0)) * 2**level for r, level in levels.items()]
-        return -(-max(reached, default=0) // whole) * whole
+        return -(-max(reached, default=0) // self._whole) * self._whole
+
+    @property
+    def _whole(self) -> int:
+        """Cells along a side of one of the map that is halved most often for means in top-hats."""
+        return 2 ** max(map(halvings, self.top_hats), default=0)
+
+    @property
+    def reaches(self) -> list[int]:
+        """Cells of each level, finest first, that the way up starts with on every side of a tile of a larger map.
+
+        What lies farther out has no say in the tile any more but through coarser levels.
+        """
+        reaches: list[int] = []
+        needed = 1 + max(self.exclusion, default=0) + self.spilled  # from the head on
+        for level in range(self.levels):
+            if level:  # to be doubled
+                needed = -(-needed // 2) + self.interpolated
+            needed += 3 if level < self.levels - 1 else 2 * self.bottom_blocks  # a merge and a block, or the bottom
+            reaches.append(needed)
+        return reaches
+
+    def margin(self, fields: bool = True) -> int:
+        """Cells of larger maps, a multiple of the stride, that a tile is painted with on every side.
+
+        Its `fields`, where there are any, and the noise of the coarsest level extend so far; noise of finer levels
+        need not (:meth:`spared`).
+        """
+        s, bottom = self.stride, self.reaches[-1]
+        found = [bottom + (-(-(2 * s - 1) // s) if fields else 1)]  # the way down, or the stem
+        if self.smoothed_noise:
+            found.append(bottom + 2**self.smoothed_noise - 1 + (not fields))
+        if fields and self.top_hats:
+            found.append(-(-(self.halved_from + self.beyond) // s))
+        return s * max(found)
+
+    @property
+    def halved_from(self) -> int:
+        """Cells, on every side of a tile, from which on means in top-hats are taken: whole cells of all halved maps."""
+        return -(-self.reaches[0] // self._whole) * self._whole
+
+    def spared(self, around: Sequence[int]) -> list[list[int]]:
+        """Cells of each level, on either side of every axis, that noise has less than a region that reaches `around`.
+
+        Parameters
+        ----------
+        around : sequence of int
+            Cells that fields extend beyond what is painted, for each axis: the margin, or 0 where a map wraps around.
+
+        Examples
+        --------
+        >>> config = GeneratorConfig(widths=[4, 8], bottom_blocks=1)
+        >>> config.reaches, config.margin(), config.spared([12, 0])
+        ([4, 4], 12, [[8, 0], [0, 0]])
+        """
+        return [
+            [(cells >> level) - reach if cells and level < self.levels - 1 else 0 for cells in around]
+            for level, reach in enumerate(self.reaches)
+        ]
 
     @property
     def random_numbers(self) -> int:

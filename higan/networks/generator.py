@@ -7,7 +7,7 @@ any size. Galaxies may be painted without it, as profiles and knots alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -48,6 +48,7 @@ def build_generator(
     seed: int = 0,
     dtype: str = "float32",
     beyond: int = 0,
+    around: Sequence[int] = (),
     scalings: Sequence[Scaling] = (),
     shape: Sequence[int] | None = None,
     radius: tuple[int, float, float] | None = None,
@@ -71,6 +72,11 @@ def build_generator(
     beyond : int
         Cells that fields extend beyond the noise and the output on every side: crops of larger maps, of which top-hats
         see more than the convolutions do.
+    around : sequence of int, optional
+        Cells that fields and the coarsest noise extend beyond the output on either side of each axis: of tiles of
+        larger maps :meth:`~higan.networks.config.GeneratorConfig.margin` cells, or 0 along an axis that wraps around.
+        Noise of finer levels extends less (:meth:`~higan.networks.config.GeneratorConfig.spared`), as does what is
+        computed on the way up: what lies farther out is seen on the way down alone.
     scalings : sequence of Scaling
         Of the outputs, where there are profiles, which are light, to be scaled, or amounts: spilled, or diffuse.
     shape : sequence of int, optional
@@ -95,9 +101,11 @@ def build_generator(
     """
     if (config.spilled or config.diffuse or config.profiles) and len(scalings) != n_outputs:
         raise ValueError(f"{len(scalings)} scalings of {n_outputs} outputs: give one of each")
+    if around and (config.centred or beyond):
+        raise ValueError("a tile is of maps without a middle, and of all that lies around it: leave around out")
     if config.network == "profiles":
         return _profiles(config, n_outputs, n_parameters, seed, scalings, shape, radius)
-    space = (None,) * ndim
+    space, around = (None,) * ndim, list(around or [0] * ndim)
     # `edge`, whether convolutions keep the sides of a map apart.
     options: dict[str, Any] = {"seed": seed, "edge": config.centred, "isotropic": config.isotropic, "dtype": dtype}
     inputs = [keras.Input((*space, n_inputs), name="fields")] if n_inputs else []
@@ -122,10 +130,17 @@ def build_generator(
         noise = [finest, *noise[1:]]
     if config.smoothed_noise:
         noise = [*noise[:-1], Smoothed(config.smoothed_noise, name="noise_smoothed", dtype=dtype)(noise[-1])]
+    whole_noise = noise[-1]
 
     def for_each(x: Any, name: str) -> Any:
         """`x` of every map for each realisation of its noise."""
         return x if x is None or drawn_by is None else Repeated(name=f"{name}_each")([x, drawn_by])
+
+    def pared(x: Any, level: int, is_doubled: bool = False) -> Any:
+        """`x` of a level as far as the way up needs it; it has all there is around, or comes from the level below."""
+        reaches = config.reaches
+        has = [2 * reaches[level + 1] if is_doubled else n >> level for n in around]
+        return within(x, [n - reaches[level] if m else 0 for n, m in zip(has, around, strict=True)])
 
     embedding, each = None, None
     if modulating:
@@ -152,16 +167,19 @@ def build_generator(
             return keras.layers.Concatenate(name=name, dtype=dtype)([x, ops.log(radius), ops.exp(-radius)])
         return Position(name=name, dtype=dtype)(x) if config.centred else x
 
+    if config.noise_channels:
+        noise = [*noise[:-1], pared(noise[-1], config.levels - 1)]
     every = None
     if config.cellwise or config.stochastic_barrier:
-        every = _at_every_cell(noise, dtype, edge=config.centred, alike=bool(config.smoothed_noise))
+        every = _at_every_cell(noise, pared, dtype, edge=config.centred, alike=bool(config.smoothed_noise))
     local = gas = None
     if n_inputs:
         # A latent vector modulates all there is; without one no noise is seen on the way down.
         seen = for_each(inputs[0], "seen") if config.latent else inputs[0]
-        fields = within(seen, beyond) if beyond else seen
+        x = within(seen, beyond)
+        fields = pared(x, 0)
         if config.top_hats:
-            means = TopHats(config.top_hats, beyond, name="top_hats", dtype="float32")(seen)
+            means = _means(seen, config, beyond, around)
             known, knowing = [fields, means], embedding
             if config.stochastic_barrier:
                 known = [for_each(fields, "local_fields"), for_each(means, "local_means"), every]
@@ -173,13 +191,15 @@ def build_generator(
     # Without fields there is nothing to look at on the way down: the coarsest noise is where a map begins.
     skips: list[Any] = [None] * (config.levels - 1)
     if n_inputs:
-        x = convolution(place(fields, 0, "position"), config.widths[0], "stem", **options)
+        x = convolution(place(x, 0, "position"), config.widths[0], "stem", **options)
         for level, width in enumerate(config.widths[:-1]):
-            x = skips[level] = _block(x, width, f"down{level}", embedding, None, **options)
+            x = _block(x, width, f"down{level}", embedding, None, **options)
+            skips[level] = pared(x, level)
             x = halve(x, f"halve{level}", dtype)
             x = convolution(x, config.widths[level + 1], f"widen{level}", kernel=1, gain=1.0, **options)
     else:
-        x = convolution(place(noise[-1], config.levels - 1, "position"), config.widths[-1], "stem", **options)
+        x = convolution(place(whole_noise, config.levels - 1, "position"), config.widths[-1], "stem", **options)
+    x = pared(x, config.levels - 1)
     x, embedding = for_each(x, "bottom"), for_each(embedding, "embedding")
     for i in range(config.bottom_blocks):
         x = _block(x, config.widths[-1], f"bottom{i}", embedding, noise[-1], gated=config.gated, **options)
@@ -188,6 +208,7 @@ def build_generator(
         # Channels are reduced before the map is enlarged: a 1 x 1 convolution commutes with that.
         x = convolution(x, width, f"narrow{level}", kernel=1, gain=1.0, **options)
         x = double(x, f"double{level}", dtype, edge=config.centred, interpolated=config.interpolated)
+        x = pared(x, level, is_doubled=True)
         if n_inputs:
             x = keras.layers.Concatenate(name=f"skip{level}", dtype=dtype)([x, for_each(skips[level], f"skip{level}")])
         else:
@@ -223,6 +244,7 @@ def build_generator(
         x = spill(x, sharing, marks, scalings)
     if gas is not None:
         x = summed(x, for_each(gas, "diffuse"), scalings)
+    x = within(x, [config.reaches[0] if n else 0 for n in around])
     if config.profiles:
         # What is smooth, and points, are drawn straight away; the convolutions add what is neither.
         drawn = [galaxies, direction, *([knotted] if config.knots else []), x]
@@ -339,7 +361,17 @@ def _pointwise(inputs: list[Any], embedding: Any, widths: Sequence[int], name: s
     return h
 
 
-def _at_every_cell(noise: list[Any], dtype: str, *, edge: bool, alike: bool) -> Any:
+def _means(seen: Any, config: GeneratorConfig, beyond: int, around: Sequence[int]) -> Any:
+    """Means in top-hats, of what the way up starts with."""
+    if not any(around):
+        return TopHats(config.top_hats, beyond, name="top_hats", dtype="float32")(seen)
+    first = config.halved_from
+    near = within(seen, [n - first - config.beyond if n else 0 for n in around])
+    layer = TopHats(config.top_hats, [config.beyond if n else 0 for n in around], name="top_hats", dtype="float32")
+    return within(layer(near), [first - config.reaches[0] if n else 0 for n in around])
+
+
+def _at_every_cell(noise: list[Any], pared: Callable[..., Any], dtype: str, *, edge: bool, alike: bool) -> Any:
     """The noise of every level at each cell, interpolated.
 
     Where `alike` no level is made fainter than that makes it; else large-scale modes have the same power from all.
@@ -347,6 +379,7 @@ def _at_every_cell(noise: list[Any], dtype: str, *, edge: bool, alike: bool) -> 
     ndim, every = len(noise[0].shape) - 2, noise[-1]
     for level in reversed(range(len(noise) - 1)):
         every = double(every, f"cell_double{level}", dtype, edge=edge, interpolated=True)
+        every = pared(every, level, is_doubled=True)
         every = every if alike else 2 ** (-ndim / 2) * every
         every = keras.layers.Concatenate(name=f"cell_noise{level}", dtype=dtype)([noise[level], every])
     return every

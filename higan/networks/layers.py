@@ -57,9 +57,9 @@ class PeriodicPadding(keras.layers.Layer):
         return (shape[0], *inner, shape[-1])
 
 
-def periodic(x: Any, width: int) -> Any:
-    """See :class:`PeriodicPadding`; goes around more than once where a map has fewer cells."""
-    for axis in range(1, len(x.shape) - 1):
+def periodic(x: Any, width: int, axes: Sequence[int] | None = None) -> Any:
+    """See :class:`PeriodicPadding`; goes around more than once where a map has fewer cells. Of some `axes` alone?"""
+    for axis in range(1, len(x.shape) - 1) if axes is None else axes:
         n = x.shape[axis]
         if n is not None and n >= 2 * width:
             # The gradient of a split is a concatenation; that of slices adds up maps that are zero but for an edge.
@@ -160,17 +160,19 @@ class TopHats(keras.layers.Layer):
     ----------
     radii : sequence of float
         R, in cells, ascending.
-    beyond : int
-        Cells that the fields extend beyond what means are returned of on every side
-        (:attr:`higan.networks.config.GeneratorConfig.beyond`); 0 for periodic maps.
+    beyond : int or sequence of int
+        Cells that the fields extend beyond what means are returned of on either side, of every axis or of each
+        (:attr:`higan.networks.config.GeneratorConfig.beyond`); 0 where maps are periodic.
     """
 
-    def __init__(self, radii: Sequence[float], beyond: int = 0, **options: Any):
+    def __init__(self, radii: Sequence[float], beyond: int | Sequence[int] = 0, **options: Any):
         super().__init__(**options)
         self.radii, self.beyond = list(radii), beyond
 
     def call(self, x: Any) -> Any:
         n_fields, means = x.shape[-1], []
+        beyond = self._beyond(len(x.shape) - 2)
+        wrapping = [axis for axis, cells in enumerate(beyond, 1) if not cells]
         # Every field is a map of its own: kernels are the same for all of them.
         x = ops.reshape(ops.moveaxis(x, -1, 1), (-1, *ops.shape(x)[1:-1], 1))
         halved = 0
@@ -179,17 +181,21 @@ class TopHats(keras.layers.Layer):
                 x = ops.average_pool(x, 2, strides=2, data_format="channels_last")
             halved, radii = level, list(group)
             half = half_width(radii[-1])
-            around = self.beyond >> level
-            more = 1 if self.beyond and level else 0  # to interpolate with
-            part = within(x, around - half - more) if self.beyond else periodic(x, half)
-            mean = ops.conv(part, self._kernel(radii, half, len(x.shape) - 2), data_format="channels_last")
+            more = 1 if level else 0  # to interpolate with
+            part = within(x, [(cells >> level) - half - more if cells else 0 for cells in beyond])
+            mean = ops.conv(
+                periodic(part, half, wrapping), self._kernel(radii, half, len(beyond)), data_format="channels_last"
+            )
             for _ in range(level):
-                mean = interpolate(mean, edge=self.beyond > 0)
-            means.append(within(mean, more << level))
+                mean = interpolate(mean)
+            means.append(within(mean, [more << level if cells else 0 for cells in beyond]))
         joined = ops.concatenate(means, axis=-1)
         shape = ops.shape(joined)[1:-1]
         joined = ops.moveaxis(ops.reshape(joined, (-1, n_fields, *shape, len(self.radii))), 1, -2)
         return ops.reshape(joined, (-1, *shape, n_fields * len(self.radii)))
+
+    def _beyond(self, ndim: int) -> list[int]:
+        return [self.beyond] * ndim if isinstance(self.beyond, int) else list(self.beyond)
 
     def _kernel(self, radii: list[float], half: int, ndim: int) -> Any:
         """Of maps that are halved alike: (2 * half + 1, …, 1, len(radii))."""
@@ -200,7 +206,8 @@ class TopHats(keras.layers.Layer):
 
     def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         assert shape[-1] is not None
-        inner = [None if n is None else n - 2 * self.beyond for n in shape[1:-1]]
+        beyond = self._beyond(len(shape) - 2)
+        inner = [None if n is None else n - 2 * cells for n, cells in zip(shape[1:-1], beyond, strict=True)]
         return (shape[0], *inner, shape[-1] * len(self.radii))
 
 
@@ -243,10 +250,11 @@ class Spilled(keras.layers.Layer):
         return shapes[0]
 
 
-def within(maps: Any, around: int) -> Any:
-    """(batch, *shape, channels) without so many cells on every side."""
-    inner = (slice(around, -around),) * (len(maps.shape) - 2) if around else ()
-    return maps[(slice(None), *inner)]
+def within(maps: Any, around: int | Sequence[int]) -> Any:
+    """(batch, *shape, channels) without so many cells on either side, of every axis or of each."""
+    if isinstance(around, int):
+        around = [around] * (len(maps.shape) - 2)
+    return maps[(slice(None), *(slice(n, -n or None) for n in around))] if any(around) else maps
 
 
 def by_channel(function: Callable[[Scaling, Any], Any], scalings: Sequence[Scaling], maps: Any) -> Any:

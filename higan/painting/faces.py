@@ -8,6 +8,8 @@ x towards north-east and y towards north-west; n may be any whole number, not on
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 FACES = 12
@@ -31,7 +33,7 @@ _NEIGHBOUR = np.array(
 _TURN = np.array([[0, 0, 3], [0, 0, 6], [0, 0, 0], [0, 0, 5], [0, 0, 0], [5, 0, 0], [0, 0, 0], [6, 0, 0], [3, 0, 0]])
 
 
-def cells(n: int, face: int, first: tuple[int, int], last: tuple[int, int]) -> np.ndarray:
+def cells(n: int, face: int, first: Sequence[int], last: Sequence[int]) -> np.ndarray:
     """Numbers of the cells of a region of a face's lattice, which may go up to n cells beyond its sides.
 
     Parameters
@@ -40,7 +42,7 @@ def cells(n: int, face: int, first: tuple[int, int], last: tuple[int, int]) -> n
         Cells along a side of a face.
     face : int
         0 … 11, as HEALPix counts them.
-    first, last : (int, int)
+    first, last : sequence of int
         The region is first[0] … last[0] - 1 along x, and likewise along y.
 
     Returns

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +83,7 @@ class Painter:
         self.mappings = [None if q is None else QuantileMapping(q.generated, q.true) for q in quantiles]
         self.lower = np.array([p.lower for p in card.parameters], dtype=np.float32)
         self.upper = np.array([p.upper for p in card.parameters], dtype=np.float32)
+        self._of_tiles: dict[tuple[int, ...], keras.Model] = {}
 
     @classmethod
     def load(cls, folder: Path) -> Painter:
@@ -167,10 +167,18 @@ class Painter:
         realisations: Any = 0,
         origin: Sequence[int] | None = None,
         period: Sequence[int] | None = None,
+        around: Sequence[int] = (),
     ) -> list[np.ndarray]:
         """What :func:`higan.noise.generator_noise` gives for the card's network."""
         return generator_noise(
-            self.card.network, shape, seed=seed, rows=rows, realisations=realisations, origin=origin, period=period
+            self.card.network,
+            shape,
+            seed=seed,
+            rows=rows,
+            realisations=realisations,
+            origin=origin,
+            period=period,
+            around=around,
         )
 
     def paint(self, fields: Any, parameters: Any, noise: Sequence[Any]) -> Any:
@@ -203,8 +211,14 @@ class Painter:
         painted = ops.concatenate(physical, axis=-1) if len(physical) > 1 else physical[0]
         return self._of_magnitude(painted, parameters, ops)
 
-    def paint_host(self, fields: np.ndarray, parameters: np.ndarray, noise: Sequence[np.ndarray]) -> np.ndarray:
-        """:meth:`paint` for numpy arrays, compiled by the backend; noise may be that of several realisations."""
+    def paint_host(
+        self, fields: np.ndarray, parameters: np.ndarray, noise: Sequence[np.ndarray], around: Sequence[int] = ()
+    ) -> np.ndarray:
+        """:meth:`paint` for numpy arrays, compiled by the backend; noise may be that of several realisations.
+
+        Of a tile of larger maps, `fields` reach `around` cells beyond what is painted on either side of each axis, a
+        margin or none, and noise is drawn for that.
+        """
         scaled = []
         if self.inputs:
             channels = [s.forward(fields[..., i]) for i, s in enumerate(self.inputs)]
@@ -213,7 +227,7 @@ class Painter:
         theta = self.scale_parameters(parameters)
         if len(self.lower):
             scaled.append(theta)
-        out = np.asarray(self._forward([*scaled, *noise]))
+        out = self._forward([*scaled, *noise], tuple(around))
         each, theta = (np.tile(x, (len(out) // len(parameters), 1)) for x in (parameters, theta))
         painted = np.stack([self._physical(i, out[..., i], theta, np) for i in range(len(self.outputs))], axis=-1)
         return self._of_magnitude(painted, each, np)
@@ -233,9 +247,21 @@ class Painter:
         total = xp.sum(painted, axis=tuple(range(1, len(painted.shape) - 1)), keepdims=True)
         return painted * (asked / xp.maximum(total, EMPTY))
 
-    @cached_property
-    def _forward(self) -> Any:
-        return self.model.predict_on_batch
+    def _forward(self, inputs: Sequence[np.ndarray], around: tuple[int, ...]) -> np.ndarray:
+        return np.asarray(self._network(around).predict_on_batch(list(inputs)))
+
+    def _network(self, around: tuple[int, ...]) -> keras.Model:
+        """The generator of regions that reach `around` cells beyond what is painted, with the weights of now."""
+        if not any(around):
+            return self.model
+        with _building:
+            if around not in self._of_tiles:
+                self._of_tiles[around] = build_model(self.card, around=around)
+            network = self._of_tiles[around]
+            ours = dict(zip(weight_names(self.model), self.model.variables, strict=True))
+            for name, variable in zip(weight_names(network), network.variables, strict=True):
+                variable.assign(ours[name])
+        return network
 
 
 _painters: dict[str, Painter] = {}
@@ -259,8 +285,10 @@ def scale_parameters(parameters: Any, lower: Any, upper: Any) -> Any:
     return (parameters - lower) / (upper - lower) * 2.0 - 1.0
 
 
-def build_model(card: Card, seed: int = 0, dtype: str = "float32", beyond: int = 0) -> keras.Model:
-    """The generator that a card describes, with initial weights; `dtype` and `beyond` as of `build_generator`."""
+def build_model(
+    card: Card, seed: int = 0, dtype: str = "float32", beyond: int = 0, around: Sequence[int] = ()
+) -> keras.Model:
+    """The generator that a card describes, with initial weights; the rest as of `build_generator`."""
     return build_generator(
         card.network,
         ndim=card.ndim,
@@ -270,6 +298,7 @@ def build_model(card: Card, seed: int = 0, dtype: str = "float32", beyond: int =
         seed=seed,
         dtype=dtype,
         beyond=beyond,
+        around=around,
         scalings=[scaling.from_dict(item.scaling) for item in card.outputs],
         shape=card.shape,
         radius=card.radius,

@@ -1,8 +1,8 @@
 """Maps of any size, whole or in tiles that agree with the whole.
 
 A region starts and ends at multiples of the generator's stride s, so that every coarse cell of the network covers
-the same cells as when the map is painted whole, and it is painted with a margin of at least the receptive radius h,
-cut off afterwards. Its noise is looked up by absolute cell.
+the same cells as when the map is painted whole, and the network looks at a margin around it of at least the receptive
+radius h: all of it on the way down, and less and less on the way up. Its noise is looked up by absolute cell.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from higan.errors import ParameterError
 if TYPE_CHECKING:
     from higan.painting.painter import Painter
 
-# A map of more cells is painted in tiles where that helps: the features take about 1 kB a cell.
+# A map of more cells is painted in tiles where that helps: the features take 1 to 2 kB a cell.
 LARGEST_WHOLE = 1 << 20
-# More cells, 20 GB, are not painted at once but where margins alone are as many.
-MOST_AT_ONCE = 1 << 24
+# Cells whose features a tile may take: some 3 GB. Those around it, which are seen on the way down alone, take a third.
+MOST_AT_ONCE, SEEN = 2_500_000, 0.3
 # Cells in a batch: 64 maps of 64². More costs memory and gains nothing on a CPU.
 BATCH_CELLS = 1 << 18
 
@@ -72,8 +72,8 @@ class Tile:
         The region's cells are first … last - 1 of every axis, in absolute cells.
     place : tuple of slice
         Where in the map the part lies.
-    inner : tuple of slice
-        Where in the region it lies.
+    margins : tuple of int
+        Cells of the region on either side of each axis that are not painted.
     shape : tuple of int
         Of the map.
     period : tuple of int, optional
@@ -83,7 +83,7 @@ class Tile:
     first: tuple[int, ...]
     last: tuple[int, ...]
     place: tuple[slice, ...]
-    inner: tuple[slice, ...]
+    margins: tuple[int, ...]
     shape: tuple[int, ...]
     period: tuple[int, ...] | None
 
@@ -184,7 +184,7 @@ class Tiling:
             first=tuple(a - m for a, m in zip(start, self.margins, strict=True)),
             last=tuple(b + m for b, m in zip(stop, self.margins, strict=True)),
             place=tuple(slice(a, b) for a, b in zip(start, ends, strict=True)),
-            inner=tuple(slice(m, m + b - a) for m, a, b in zip(self.margins, start, ends, strict=True)),
+            margins=self.margins,
             shape=self.shape,
             period=self.extent if self.periodic else None,
         )
@@ -199,9 +199,9 @@ def lay_tiles(card: Card, shape: Sequence[int], *, periodic: bool = True, tile: 
         tile, periodic = max(shape), True
     s = card.stride
     extent = [-(-n // s) * s for n in shape]
-    margin = -(-card.receptive_radius // s) * s
+    margin = card.network.margin(bool(card.inputs))
     if tile is None:
-        sides = _default_sides(extent, s, margin, periodic)
+        sides = _default_sides(extent, s, margin, card.network.reaches[0], periodic)
     else:
         sides = [min(-(-tile // s) * s, n) for n in extent]
     margins = _margins(sides, extent, margin, periodic)
@@ -241,9 +241,16 @@ def paint_tile(
     places = np.arange(len(rows)).reshape(len(region), -1)
     order = places.T.ravel()
     noise = painter.noise(
-        tile.cells, seed=seed, rows=rows[order], realisations=realisations[order], origin=tile.first, period=tile.period
+        tile.cells,
+        seed=seed,
+        rows=rows[order],
+        realisations=realisations[order],
+        origin=tile.first,
+        period=tile.period,
+        around=tile.margins,
     )
-    painted = painter.paint_host(region, parameters, noise)[:, *tile.inner]
+    painted = painter.paint_host(region, parameters, noise, tile.margins)
+    painted = painted[:, *(slice(place.stop - place.start) for place in tile.place)]
     return painted if min(places.shape) == 1 else painted[np.argsort(order)]
 
 
@@ -273,9 +280,8 @@ def paint_maps(
         Whether the map's opposite sides touch; otherwise it is continued by reflection.
     tile : int, optional
         Side of a tile in cells, rounded up to a multiple of the stride. Where not given, maps are painted whole, but
-        those of more than about a million cells in tiles whose sides are at least twice the margin, if that at least
-        halves the cells painted at once: margins double the work along an axis at most. Where that were more than 17
-        million cells, sides are as long as the margin.
+        those of more than about a million cells in tiles as large as some 3 GB allow, if that takes at most half of
+        the memory; sides are at least half the margin, whatever that takes.
 
     Returns
     -------
@@ -303,24 +309,27 @@ def check_count(name: str, value: Any) -> None:
         raise ParameterError(f"{name} must be a whole number of at least 1, received {value!r}.")
 
 
-def _default_sides(extent: Sequence[int], s: int, margin: int, periodic: bool) -> list[int]:
+def _default_sides(extent: Sequence[int], s: int, margin: int, reach: int, periodic: bool) -> list[int]:
     """Sides of the tiles of a map where none are asked for; those of the map itself where it is painted whole."""
 
-    def painted_at_once(sides: Sequence[int]) -> int:
+    def at_once(sides: Sequence[int]) -> float:
+        """Cells whose features are in memory; `reach` is how far beyond the tile those of the way up go."""
         margins = _margins(sides, extent, margin, periodic)
-        return math.prod(side + 2 * m for side, m in zip(sides, margins, strict=True))
+        painted, seen = (
+            math.prod(side + 2 * min(m, most) for side, m in zip(sides, margins, strict=True))
+            for most in (reach, margin)
+        )
+        return painted + SEEN * (seen - painted)
 
     whole = list(extent)
     if math.prod(extent) <= LARGEST_WHOLE:
         return whole
-    for least in (2 * margin, margin):
-        least = max(LARGEST_WHOLE ** (1 / len(extent)) / 2, least)
-        tiles = [max(1, int(n / least)) for n in extent]
-        sides = [-(-n // (k * s)) * s for n, k in zip(extent, tiles, strict=True)]
-        if painted_at_once(sides) <= MOST_AT_ONCE:
+    for longest in range(max(extent), 0, -s):
+        counts = [-(-n // longest) for n in extent]
+        sides = [-(-n // (k * s)) * s for n, k in zip(extent, counts, strict=True)]
+        if at_once(sides) <= MOST_AT_ONCE or 2 * longest <= margin + s:
             break
-    halved, fits = 2 * painted_at_once(sides) <= painted_at_once(whole), painted_at_once(whole) <= MOST_AT_ONCE
-    return sides if halved or not fits else whole
+    return sides if 2 * at_once(sides) <= at_once(whole) else whole
 
 
 def _margins(sides: Sequence[int], extent: Sequence[int], margin: int, periodic: bool) -> list[int]:

@@ -242,8 +242,10 @@ class Sky:
         s = painter.card.stride
         self.blend = min(BLEND, n // 4)
         self.reach = -(-self.blend // s) * s  # what of its neighbours is painted with a face
-        # On a small sky there is no room for all of it.
-        self.margin = min(-(-painter.card.receptive_radius // s) * s, (n - self.reach) // s * s)
+        # On a small sky there is no room for all of it: all that there is, is painted then, and seams may show.
+        needed = painter.card.network.margin(bool(painter.card.inputs))
+        self.margin = min(needed, (n - self.reach) // s * s)
+        self.around = (self.margin,) * 2 if self.margin == needed else (0, 0)
         masked = ~(np.isfinite(maps) & (maps > MASKED)).all(axis=1)
         self.mask = to_faces(masked, ordering) if masked.any() else None
         if masked.all():
@@ -272,15 +274,17 @@ class Sky:
             last = tuple(min(a + tile, n + self.reach) for a in first)
             if self.mask is not None and not self._is_seen(face, first, last):
                 continue
-            outer = [(a - self.margin, b + self.margin) for a, b in zip(first, last, strict=True)]
-            around = [
-                cells(n >> j, face, (outer[0][0] >> j, outer[1][0] >> j), (outer[0][1] >> j, outer[1][1] >> j))
-                for j in range(network.levels)
+            low, high = [a - self.margin for a in first], [b + self.margin for b in last]
+            drawn = [
+                cells(n >> j, face, [(a >> j) + less[0] for a in low], [(b >> j) - less[0] for b in high])
+                for j, less in enumerate(network.spared(self.around))
             ]
-            noise = noise_of_cells(network, around, seed=seed, rows=[row], realisations=realisation)
-            painted = self.painter.paint_host(self.fields[around[0]][None], parameters, noise)[0]
-            inner = tuple(slice(self.margin, self.margin + b - a) for a, b in zip(first, last, strict=True))
-            out[x : x + tile, y : y + tile] = painted[inner]
+            noise = noise_of_cells(network, drawn, seed=seed, rows=[row], realisations=realisation)
+            fields = self.fields[cells(n, face, low, high)][None]
+            painted = self.painter.paint_host(fields, parameters, noise, self.around)[0]
+            left = self.margin - self.around[0]
+            painted = painted[tuple(slice(left, left + b - a) for a, b in zip(first, last, strict=True))]
+            out[x : x + tile, y : y + tile] = painted
         return out
 
     def _is_seen(self, face: int, first: tuple[int, int], last: tuple[int, ...]) -> bool:

@@ -13,11 +13,11 @@ from higan.scaling import Asinh, Linear, Log, YeoJohnson
 from tests import backends, tiny
 
 
-def build(ndim=2, n_inputs=1, n_outputs=1, n_parameters=2, dtype="float32", beyond=0, **network):
+def build(ndim=2, n_inputs=1, n_outputs=1, n_parameters=2, dtype="float32", beyond=0, around=(), **network):
     config = GeneratorConfig(**{**tiny.NETWORK, **network})
     options = dict(ndim=ndim, n_inputs=n_inputs, n_outputs=n_outputs, n_parameters=n_parameters, seed=1, dtype=dtype)
     return config, tiny.woken(
-        build_generator(config, **options, beyond=beyond, scalings=[Linear(lower=-5.0)] * n_outputs)
+        build_generator(config, **options, beyond=beyond, around=around, scalings=[Linear(lower=-5.0)] * n_outputs)
     )
 
 
@@ -162,6 +162,41 @@ def test_a_crop_is_painted_as_the_map_is():
     assert out.shape == (1, 8, 8, 1)
     place = slice(start + context, stop - context)
     np.testing.assert_allclose(out, call(whole, values)[:, place, place], atol=2e-6)
+
+
+@pytest.mark.parametrize("n_inputs", [1, 0])
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"widths": [4, 6, 8]},
+        {"widths": [4, 6], "noise_channels": 0, "latent": 3},
+        {"widths": [4, 6, 8], "interpolated": True, "cellwise": True, "smoothed_noise": 1, "spilled": True},
+        {"widths": [4, 6], "top_hats": [1.0, 6.0], "exclusion": [3], "tracing": True, "stochastic_barrier": True},
+        {"widths": [4]},
+    ],
+)
+def test_a_tile_is_painted_as_the_map_is(network, n_inputs):
+    """From what lies a margin around it along an axis, and all there is along the other, which wraps around."""
+    config, whole = build(n_inputs=n_inputs, **network)
+    around, side = (config.margin(bool(n_inputs)), 0), 16
+    _, tiled = build(n_inputs=n_inputs, around=around, **network)
+    region = side + 2 * around[0]
+    values = arguments(config, (region + 24, 32), n_inputs=n_inputs)
+    seen, first_of_noise = list(values), n_inputs + 1
+    if n_inputs:
+        seen[0] = values[0][:, :region]
+    for level, (less, _) in enumerate(config.spared(around) if config.noise_channels else ()):
+        at = first_of_noise + level
+        seen[at] = values[at][:, less : (region >> level) - less]
+    found, expected = call(tiled, seen), call(whole, values)[:, around[0] : around[0] + side]
+    assert found.shape == expected.shape and expected.std() > 0.05
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"beyond": 4}, {"centred": True}])
+def test_tiles_are_of_maps_without_a_middle_and_of_all_around(options):
+    with pytest.raises(ValueError, match="leave around out"):
+        build(around=(8, 8), **options)
 
 
 def test_top_hats_start_without_effect():

@@ -72,7 +72,7 @@ def test_regions_wrap_and_reflect_as_numpy_pads():
     """Even where the margin is several times the map."""
     fields = density(1, 7, 8)
     for mode, period in (("wrap", (7, 8)), ("reflect", None)):
-        tile = Tile(first=(-20, 0), last=(27, 13), place=(), inner=(), shape=(7, 8), period=period)
+        tile = Tile(first=(-20, 0), last=(27, 13), place=(), margins=(), shape=(7, 8), period=period)
         expected = np.pad(fields, ((0, 0), (20, 20), (0, 5)), mode=mode)
         np.testing.assert_array_equal(tile.join(fields[:, *place] for place in tile.places()), expected)
 

@@ -7,6 +7,7 @@ from higan.checkpoint import shipped_folder
 from higan.emulator import Emulator
 from higan.errors import MapSetError, ParameterError
 from higan.mapset import UNSEEN, Geometry
+from higan.networks.layers import within
 from higan.painting import faces
 from higan.painting.painter import Painter
 from higan.painting.sphere import BLEND, Sky, cell_angle, cells_along_face, paint_sky
@@ -58,7 +59,7 @@ def identity(monkeypatch, **changes):
     """A painter whose network gives back its input."""
     painter = tiny.painter(outputs=("density",), **changes)
     painter.outputs = painter.inputs
-    monkeypatch.setitem(painter.__dict__, "_forward", lambda inputs: inputs[0])
+    monkeypatch.setattr(painter, "_forward", lambda inputs, around: within(inputs[0], around))
     return painter
 
 
