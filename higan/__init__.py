@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-# oneDNN's kernels, which TensorFlow leaves off on x86 without AVX-512: there they take a quarter of the time. It asks
-# when it is imported.
+# oneDNN's kernels, which TensorFlow leaves off on x86 without AVX-512: there boxes are painted twice to five times as
+# fast with them. It asks when it is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 __version__ = "0.1.0"

@@ -156,12 +156,10 @@ def generator_noise(
     found = []
     if config.noise_channels:
         for level, spared in enumerate(config.spared(around or [0] * len(shape))):
-            cells, first, repeat = (
-                None if x is None else [n >> level for n in x] for x in (shape, origin or [0] * len(shape), period)
-            )
-            assert cells is not None and first is not None
-            cells = [n - 2 * less for n, less in zip(cells, spared, strict=True)]
-            first = [n + less for n, less in zip(first, spared, strict=True)]
+            corner = [0] * len(shape) if origin is None else origin
+            cells = [(n >> level) - 2 * less for n, less in zip(shape, spared, strict=True)]
+            first = [(n >> level) + less for n, less in zip(corner, spared, strict=True)]
+            repeat = None if period is None else [n >> level for n in period]
             found.append(draw(cells, config.noise_channels, level=level, origin=first, period=repeat))
     if config.latent:
         found.append(draw((), config.random_numbers, level=config.levels))

@@ -57,12 +57,13 @@ def top_hats():
 
 
 def sampled(checkpoint):
-    """Maps of a checkpoint, as a user samples them."""
+    """Maps of a checkpoint, as a user samples them: in tiles, twice, then whole."""
     import higan
 
     fields = tiny.maps().read("density", [0, 5, 9])
     theta = {"BIAS": [1.0, 2.0, 3.0], "T_MEAN": 12.0}
-    return higan.load(checkpoint).sample(fields, theta, seed=4, realisations=2)
+    emulator = higan.load(checkpoint)
+    return np.stack([emulator.sample(fields, theta, seed=4, realisations=2, tile=tile) for tile in (8, 8, None)])
 
 
 def paint_arguments(emulator):

@@ -287,7 +287,7 @@ def test_other_backends_give_the_same_gradients(backend, gradients, request):
 def test_other_backends_sample_the_same_maps(backend, checkpoint, request):
     """In processes that cannot import TensorFlow."""
     maps = request.getfixturevalue(f"{backend}_results")["sampled"]
-    assert maps.shape == (3, 2, 16, 16)
+    assert maps.shape == (3, 3, 2, 16, 16)
     np.testing.assert_allclose(scaled(maps), scaled(backends.sampled(checkpoint)), atol=1e-4)
 
 

@@ -292,13 +292,13 @@ class GeneratorConfig(BaseModel):
         reaches: list[int] = []
         needed = 1 + max(self.exclusion, default=0) + self.spilled  # from the head on
         for level in range(self.levels):
-            if level:  # to be doubled
-                needed = -(-needed // 2) + self.interpolated
+            if level:  # to be doubled; interpolation takes the coarse cell beside, too
+                needed = -(-(needed + self.interpolated) // 2)
             needed += 3 if level < self.levels - 1 else 2 * self.bottom_blocks  # a merge and a block, or the bottom
             reaches.append(needed)
         return reaches
 
-    def margin(self, fields: bool = True) -> int:
+    def tile_margin(self, fields: bool = True) -> int:
         """Cells of larger maps, a multiple of the stride, that a tile is painted with on every side.
 
         Its `fields`, where there are any, and the noise of the coarsest level extend so far; noise of finer levels
@@ -323,12 +323,12 @@ class GeneratorConfig(BaseModel):
         Parameters
         ----------
         around : sequence of int
-            Cells that fields extend beyond what is painted, for each axis: the margin, or 0 where a map wraps around.
+            Cells that fields extend beyond what is painted, for each axis: `tile_margin`, or 0 where a map wraps.
 
         Examples
         --------
         >>> config = GeneratorConfig(widths=[4, 8], bottom_blocks=1)
-        >>> config.reaches, config.margin(), config.spared([12, 0])
+        >>> config.reaches, config.tile_margin(), config.spared([12, 0])
         ([4, 4], 12, [[8, 0], [0, 0]])
         """
         return [

@@ -74,7 +74,7 @@ def build_generator(
         see more than the convolutions do.
     around : sequence of int, optional
         Cells that fields and the coarsest noise extend beyond the output on either side of each axis: of tiles of
-        larger maps :meth:`~higan.networks.config.GeneratorConfig.margin` cells, or 0 along an axis that wraps around.
+        larger maps :meth:`~higan.networks.config.GeneratorConfig.tile_margin`, or 0 along an axis that wraps around.
         Noise of finer levels extends less (:meth:`~higan.networks.config.GeneratorConfig.spared`), as does what is
         computed on the way up: what lies farther out is seen on the way down alone.
     scalings : sequence of Scaling

@@ -58,7 +58,7 @@ class PeriodicPadding(keras.layers.Layer):
 
 
 def periodic(x: Any, width: int, axes: Sequence[int] | None = None) -> Any:
-    """See :class:`PeriodicPadding`; goes around more than once where a map has fewer cells. Of some `axes` alone?"""
+    """See :class:`PeriodicPadding`; along `axes` of the array alone. Goes round again where a map has fewer cells."""
     for axis in range(1, len(x.shape) - 1) if axes is None else axes:
         n = x.shape[axis]
         if n is not None and n >= 2 * width:

@@ -143,5 +143,5 @@ def paint_alone(
     """Paint a tile as :func:`higan.painting.regions.paint_tile` does, while no other thread of the process does."""
     with _one_at_a_time:
         painted = paint_tile(painter, region, parameters, tile, seed=seed, rows=rows, realisations=draws)
-        # Alone: the margin would stay in memory with it.
+        # Alone: what a tile at the end of an odd map has beyond it would stay in memory.
         return np.ascontiguousarray(painted)

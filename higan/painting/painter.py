@@ -258,7 +258,9 @@ class Painter:
             if around not in self._of_tiles:
                 self._of_tiles[around] = build_model(self.card, around=around)
             network = self._of_tiles[around]
-            ours = dict(zip(weight_names(self.model), self.model.variables, strict=True))
+            # Arrays of its own: JAX gives those that it predicts with away.
+            arrays = [ops.convert_to_numpy(variable) for variable in self.model.variables]
+            ours = weights_of(self.model, arrays)
             for name, variable in zip(weight_names(network), network.variables, strict=True):
                 variable.assign(ours[name])
         return network

@@ -1,8 +1,8 @@
 """Maps of any size, whole or in tiles that agree with the whole.
 
 A region starts and ends at multiples of the generator's stride s, so that every coarse cell of the network covers
-the same cells as when the map is painted whole, and the network looks at a margin around it of at least the receptive
-radius h: all of it on the way down, and less and less on the way up. Its noise is looked up by absolute cell.
+the same cells as when the map is painted whole, and the network looks at a margin around it, beyond which nothing
+reaches it: all of it on the way down, and less and less on the way up. Its noise is looked up by absolute cell.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from higan.errors import ParameterError
 if TYPE_CHECKING:
     from higan.painting.painter import Painter
 
-# A map of more cells is painted in tiles where that helps: the features take 1 to 2 kB a cell.
+# Realisations of a map, and parts of skies, are painted together up to so many cells.
 LARGEST_WHOLE = 1 << 20
-# Cells whose features a tile may take: some 3 GB. Those around it, which are seen on the way down alone, take a third.
-MOST_AT_ONCE, SEEN = 2_500_000, 0.3
+# Cells whose features, 1 to 2 kB each, a tile may take, where one that is seen on the way down alone counts as a part.
+MOST_AT_ONCE = 2_500_000
+SEEN = 0.25
 # Cells in a batch: 64 maps of 64². More costs memory and gains nothing on a CPU.
 BATCH_CELLS = 1 << 18
 
@@ -199,7 +200,7 @@ def lay_tiles(card: Card, shape: Sequence[int], *, periodic: bool = True, tile: 
         tile, periodic = max(shape), True
     s = card.stride
     extent = [-(-n // s) * s for n in shape]
-    margin = card.network.margin(bool(card.inputs))
+    margin = card.network.tile_margin(bool(card.inputs))
     if tile is None:
         sides = _default_sides(extent, s, margin, card.network.reaches[0], periodic)
     else:
@@ -279,9 +280,9 @@ def paint_maps(
     periodic : bool
         Whether the map's opposite sides touch; otherwise it is continued by reflection.
     tile : int, optional
-        Side of a tile in cells, rounded up to a multiple of the stride. Where not given, maps are painted whole, but
-        those of more than about a million cells in tiles as large as some 3 GB allow, if that takes at most half of
-        the memory; sides are at least half the margin, whatever that takes.
+        Side of a tile in cells, rounded up to a multiple of the stride. Where not given, maps are painted whole unless
+        tiles of some 3 GB take half of the memory or less (boxes beyond five million cells, say); those that cost the
+        least work a cell are chosen.
 
     Returns
     -------
@@ -313,7 +314,7 @@ def _default_sides(extent: Sequence[int], s: int, margin: int, reach: int, perio
     """Sides of the tiles of a map where none are asked for; those of the map itself where it is painted whole."""
 
     def at_once(sides: Sequence[int]) -> float:
-        """Cells whose features are in memory; `reach` is how far beyond the tile those of the way up go."""
+        """Cells whose features are in memory; those of the way up are of a tile and `reach` cells around it."""
         margins = _margins(sides, extent, margin, periodic)
         painted, seen = (
             math.prod(side + 2 * min(m, most) for side, m in zip(sides, margins, strict=True))
@@ -321,15 +322,19 @@ def _default_sides(extent: Sequence[int], s: int, margin: int, reach: int, perio
         )
         return painted + SEEN * (seen - painted)
 
-    whole = list(extent)
-    if math.prod(extent) <= LARGEST_WHOLE:
-        return whole
-    for longest in range(max(extent), 0, -s):
-        counts = [-(-n // longest) for n in extent]
-        sides = [-(-n // (k * s)) * s for n, k in zip(extent, counts, strict=True)]
-        if at_once(sides) <= MOST_AT_ONCE or 2 * longest <= margin + s:
-            break
-    return sides if 2 * at_once(sides) <= at_once(whole) else whole
+    # Axes that are short are cut or not; the others into tiles of much the same length, at least half a margin.
+    whole, least = list(extent), max(s, margin // (2 * s) * s)
+    found = [
+        [n if n <= kept else -(-n // (-(-n // longest) * s)) * s for n in extent]
+        for kept in {0, *extent}
+        for longest in range(max(least, max(extent)), least - 1, -s)
+    ]
+    fitting = [sides for sides in found if at_once(sides) <= MOST_AT_ONCE]
+    if fitting:
+        best = min(fitting, key=lambda sides: at_once(sides) / math.prod(sides))
+    else:
+        best = min(found, key=at_once)
+    return best if 2 * at_once(best) <= at_once(whole) else whole
 
 
 def _margins(sides: Sequence[int], extent: Sequence[int], margin: int, periodic: bool) -> list[int]:

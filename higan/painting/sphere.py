@@ -243,7 +243,7 @@ class Sky:
         self.blend = min(BLEND, n // 4)
         self.reach = -(-self.blend // s) * s  # what of its neighbours is painted with a face
         # On a small sky there is no room for all of it: all that there is, is painted then, and seams may show.
-        needed = painter.card.network.margin(bool(painter.card.inputs))
+        needed = painter.card.network.tile_margin(bool(painter.card.inputs))
         self.margin = min(needed, (n - self.reach) // s * s)
         self.around = (self.margin,) * 2 if self.margin == needed else (0, 0)
         masked = ~(np.isfinite(maps) & (maps > MASKED)).all(axis=1)
