@@ -27,6 +27,13 @@ from tests.test_checkpoint import on_a_full_disc
 ALONE = {"objective": {"name": "none", "pixel_weight": 1.0}}  # no discriminator: quick to compile
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(request, monkeypatch):
+    """Matplotlib takes as long as a tiny training; figures are looked at where Monitor draws one."""
+    if "figure" not in request.node.name:
+        monkeypatch.setattr("higan.validation.plots.maps_and_ratio", lambda *given, **_: given[5].touch())
+
+
 def log(run):
     return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
@@ -391,28 +398,30 @@ def test_a_training_that_starts_from_a_checkpoint(tmp_path):
 def test_a_checkpoint_may_be_given_slopes_and_gates(tmp_path):
     """They start without effect: the network paints what it did; what it learns is theirs, too."""
     plain = {"widths": [4, 8], "noise_channels": 2}
-    folder = loop.train(tiny.recipe(training={"maps": 8}, generator=plain), tmp_path / "first", maps=tiny.maps())
+    folder = loop.train(
+        tiny.recipe(training={"maps": 8}, generator=plain, **ALONE), tmp_path / "first", maps=tiny.maps()
+    )
     still = {"maps": 4, "initial": str(folder), "learning_rate": 1e-30}
     more = {**plain, "tracing": True, "gated": True, "top_hats": [1.0, 2.0], "top_hat_widths": [12, 8]}
-    grown = loop.train(tiny.recipe(training=still, generator=more), tmp_path / "second", maps=tiny.maps())
+    grown = loop.train(tiny.recipe(training=still, generator=more, **ALONE), tmp_path / "second", maps=tiny.maps())
     field, parameters = tiny.maps().fields["density"].array[0], {p.name: p.lower for p in tiny.PARAMETERS}
     painted = [load(path).sample(field, parameters, seed=1) for path in (folder, grown)]
     np.testing.assert_allclose(painted[1], painted[0], rtol=1e-5)
     before, after = (weights(path / "generator.weights.h5") for path in (folder, grown))
     assert after.keys() - before.keys() and after["head/kernel"].shape[-1] == 2 * before["head/kernel"].shape[-1]
     learning = {**still, "maps": 8, "learning_rate": 1e-3}
-    taught = loop.train(tiny.recipe(training=learning, generator=more), tmp_path / "third", maps=tiny.maps())
+    taught = loop.train(tiny.recipe(training=learning, generator=more, **ALONE), tmp_path / "third", maps=tiny.maps())
     learnt = weights(taught / "generator.weights.h5")
     assert all(np.any(learnt[name]) for name in after.keys() - before.keys())
     # Noise among what a taught network of top-hats sees starts without effect.
     noisy = {**more, "stochastic_barrier": True}
-    barrier = tiny.recipe(training={**still, "initial": str(taught)}, generator=noisy)
+    barrier = tiny.recipe(training={**still, "initial": str(taught)}, generator=noisy, **ALONE)
     started = loop.train(barrier, tmp_path / "barrier", maps=tiny.maps())
     painted = [load(path).sample(field, parameters, seed=1) for path in (taught, started)]
     np.testing.assert_allclose(painted[1], painted[0], rtol=1e-5)
     # What is drawn cell by cell starts as in a new network, not at zero.
     drawing = {**more, "cellwise": True, "exclusion": [1]}
-    drawn = loop.train(tiny.recipe(training=still, generator=drawing), tmp_path / "drawn", maps=tiny.maps())
+    drawn = loop.train(tiny.recipe(training=still, generator=drawing, **ALONE), tmp_path / "drawn", maps=tiny.maps())
     last = weights(drawn / "generator.weights.h5")
     assert all(np.any(last[name]) for name in last if name.startswith("cell") and name.endswith("kernel"))
     np.testing.assert_allclose(last["exclusion/kernel"], 0, atol=1e-20)
@@ -420,14 +429,16 @@ def test_a_checkpoint_may_be_given_slopes_and_gates(tmp_path):
         np.testing.assert_allclose(last[name], after[name], rtol=1e-6, atol=1e-20)
     with pytest.raises(RecipeError, match="was trained with other network"):  # but nothing is taken away
         loop.train(
-            tiny.recipe(training={**still, "initial": str(grown)}, generator=plain),
+            tiny.recipe(training={**still, "initial": str(grown)}, generator=plain, **ALONE),
             tmp_path / "fourth",
             maps=tiny.maps(),
         )
     # Smoothed noise comes in beside other noise, of which more is seen then.
     with pytest.raises(RecipeError, match="was trained with other network"):
         loop.train(
-            tiny.recipe(training=still, generator={**plain, "smoothed_noise": 1}), tmp_path / "fifth", maps=tiny.maps()
+            tiny.recipe(training=still, generator={**plain, "smoothed_noise": 1}, **ALONE),
+            tmp_path / "fifth",
+            maps=tiny.maps(),
         )
 
 
