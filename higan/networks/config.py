@@ -305,7 +305,7 @@ class GeneratorConfig(BaseModel):
         need not (:meth:`spared`).
         """
         s, bottom = self.stride, self.reaches[-1]
-        found = [bottom + (-(-(2 * s - 1) // s) if fields else 1)]  # the way down, or the stem
+        found = [bottom + (min(2, s) if fields else 1)]  # the way down, 2 s - 1 cells, or the stem
         if self.smoothed_noise:
             found.append(bottom + 2**self.smoothed_noise - 1 + (not fields))
         if fields and self.top_hats:

@@ -363,11 +363,9 @@ def _pointwise(inputs: list[Any], embedding: Any, widths: Sequence[int], name: s
 
 def _means(seen: Any, config: GeneratorConfig, beyond: int, around: Sequence[int]) -> Any:
     """Means in top-hats, of what the way up starts with."""
-    if not any(around):
-        return TopHats(config.top_hats, beyond, name="top_hats", dtype="float32")(seen)
     first = config.halved_from
     near = within(seen, [n - first - config.beyond if n else 0 for n in around])
-    layer = TopHats(config.top_hats, [config.beyond if n else 0 for n in around], name="top_hats", dtype="float32")
+    layer = TopHats(config.top_hats, [config.beyond if n else beyond for n in around], name="top_hats", dtype="float32")
     return within(layer(near), [first - config.reaches[0] if n else 0 for n in around])
 
 

@@ -93,8 +93,7 @@ class Painter:
         model = build_model(card)
         names = weight_names(model)
         weights = load_weights(folder, card, {n: tuple(v.shape) for n, v in zip(names, model.variables, strict=True)})
-        for name, variable in zip(names, model.variables, strict=True):
-            variable.assign(weights[name])
+        assign(model, weights)
         return cls(card, model)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -247,8 +246,8 @@ class Painter:
         total = xp.sum(painted, axis=tuple(range(1, len(painted.shape) - 1)), keepdims=True)
         return painted * (asked / xp.maximum(total, EMPTY))
 
-    def _forward(self, inputs: Sequence[np.ndarray], around: tuple[int, ...]) -> np.ndarray:
-        return np.asarray(self._network(around).predict_on_batch(list(inputs)))
+    def _forward(self, inputs: list[np.ndarray], around: tuple[int, ...]) -> np.ndarray:
+        return np.asarray(self._network(around).predict_on_batch(inputs))
 
     def _network(self, around: tuple[int, ...]) -> keras.Model:
         """The generator of regions that reach `around` cells beyond what is painted, with the weights of now."""
@@ -257,13 +256,9 @@ class Painter:
         with _building:
             if around not in self._of_tiles:
                 self._of_tiles[around] = build_model(self.card, around=around)
-            network = self._of_tiles[around]
-            # Arrays of its own: JAX gives those that it predicts with away.
-            arrays = [ops.convert_to_numpy(variable) for variable in self.model.variables]
-            ours = weights_of(self.model, arrays)
-            for name, variable in zip(weight_names(network), network.variables, strict=True):
-                variable.assign(ours[name])
-        return network
+            # By way of numpy: JAX gives the arrays that it predicts with away.
+            assign(self._of_tiles[around], weights_of(self.model, self.model.get_weights()))
+            return self._of_tiles[around]
 
 
 _painters: dict[str, Painter] = {}
@@ -310,6 +305,12 @@ def build_model(
 def weight_names(model: keras.Model) -> list[str]:
     """Names of a model's weights, in the order of ``model.variables``."""
     return [str(variable.path) for variable in model.variables]
+
+
+def assign(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
+    """Give a model the weights of its names."""
+    for name, variable in zip(weight_names(model), model.variables, strict=True):
+        variable.assign(weights[name])
 
 
 def weights_of(model: keras.Model, arrays: Sequence[Any]) -> Mapping[str, np.ndarray]:

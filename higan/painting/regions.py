@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 # Realisations of a map, and parts of skies, are painted together up to so many cells.
 LARGEST_WHOLE = 1 << 20
-# Cells whose features, 1 to 2 kB each, a tile may take, where one that is seen on the way down alone counts as a part.
+# Cells whose features, 1 to 2 kB each, a tile may take.
 MOST_AT_ONCE = 2_500_000
+# As how much of such a cell one counts that is seen on the way down alone.
 SEEN = 0.25
 # Cells in a batch: 64 maps of 64². More costs memory and gains nothing on a CPU.
 BATCH_CELLS = 1 << 18
