@@ -42,7 +42,7 @@ def input_gradient(function: Callable[[Any], Any], x: Any) -> Any:
 
 def one_by_one(function: Callable[[Any], Any], parts: Any) -> Any:
     """`function` of each of `parts` (nested tensors, part by part along the first axis), one after another, stacked."""
-    traced = tf.function(function)
+    traced = tf.function(function, autograph=False)
     first = tf.nest.map_structure(lambda x: x[0], parts)
     outputs = traced.get_concrete_function(first).structured_outputs
     signature = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), outputs)
@@ -78,7 +78,7 @@ def compile_step(function: Callable[..., Any], xla: bool = False) -> Callable[..
     """
     strategy = _strategy()
     if strategy is None:
-        return tf.function(function, reduce_retracing=True, jit_compile=xla or None)
+        return tf.function(function, reduce_retracing=True, jit_compile=xla or None, autograph=False)
     if xla:
         raise TrainingError(
             f"training.xla compiles for one device on TensorFlow, but there are {strategy.num_replicas_in_sync}: leave "
@@ -89,7 +89,7 @@ def compile_step(function: Callable[..., Any], xla: bool = False) -> Callable[..
         state, losses = strategy.run(function, args=arguments)
         return state, tf.nest.map_structure(_first, losses)
 
-    return tf.function(on_replicas, reduce_retracing=True)
+    return tf.function(on_replicas, reduce_retracing=True, autograph=False)
 
 
 def mean_of_replicas(values: Any) -> Any:
@@ -193,7 +193,7 @@ def _replicated(values: Sequence[Any]) -> Any:
     return _strategy().experimental_distribute_values_from_function(own)
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(reduce_retracing=True, autograph=False)
 def _total(values: Any) -> Any:
     def total(values: Any) -> Any:
         flat = [tf.identity(x) for x in tf.nest.flatten(values)]  # on the replica's device, where arguments are on none
