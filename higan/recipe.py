@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
@@ -446,6 +446,8 @@ class Recipe(_Table):
         for name in ("tracing", "top_hats", "diffuse"):
             if not self.data.inputs and getattr(self.generator, name):
                 raise ValueError(f"generator.{name} follows data.inputs, of which there are none: leave it out")
+        if self.generator.excursion_set and len(self.data.inputs) != 1:
+            raise ValueError("generator.excursion_set smooths one field: give data.inputs one, or leave it out")
         for option in (option for option in ("spilled", "diffuse") if getattr(self.generator, option)):
             for name in self.data.outputs:
                 if name not in self.scaling or self.scaling[name].lower is None:
@@ -511,5 +513,7 @@ def _known_keys(where: list[str]) -> list[str]:
     for part in where:
         if model is Recipe and part == "scaling":
             return _known_keys([]) if len(where) == 1 else sorted(ScalingConfig.model_fields)
-        model = model.model_fields[part].annotation
+        annotation = model.model_fields[part].annotation
+        # An optional part is a model, or None.
+        model = next(part for part in (*get_args(annotation), annotation) if hasattr(part, "model_fields"))
     return sorted(model.model_fields)

@@ -56,6 +56,14 @@ def top_hats():
     return np.concatenate([host(TopHats([1.0, 6.0])(x)).ravel(), host(TopHats([1.0, 3.0], 3)(x)).ravel()])
 
 
+def smoothed():
+    """What an excursion set sees of two boxes, and its scatter."""
+    from higan.excursion import smoothings
+
+    channels, scatter = smoothings(np.random.default_rng(3).normal(size=(2, 6, 9, 8, 1)).astype("float32"), [1.0, 2.5])
+    return np.concatenate([host(channels).ravel(), host(scatter).ravel()])
+
+
 def sampled(checkpoint):
     """Maps of a checkpoint, as a user samples them: in tiles, twice, then whole."""
     import higan
@@ -246,7 +254,7 @@ def main(checkpoint, path):
     if backend != "tensorflow":
         sys.modules["tensorflow"] = None  # as if it were not installed
     results = {"noise": noise(), "initial_weights": np.array(initial_weights()), "sampled": sampled(checkpoint)}
-    results["top_hats"] = top_hats()
+    results |= {"top_hats": top_hats(), "smoothed": smoothed()}
     results |= {f"gradients/{name}": values for name, values in gradients(checkpoint).items()}
     if backend != "torch":
         for objective in OBJECTIVES:

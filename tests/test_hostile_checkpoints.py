@@ -256,6 +256,10 @@ def test_weights_are_counted_without_building(n_inputs, centred):
         shape = {"ndim": ndim, "n_inputs": n_inputs, "n_outputs": 2, "n_parameters": n_parameters}
         model = build_generator(config, **shape, scalings=[Linear()] * 2)
         assert config.count_weights(**shape) == model.count_params()
+    for n_parameters, changes in ((3, {"top_hats": [1.0]}), (0, {"stochastic_barrier": True, "cellwise": True})):
+        config = GeneratorConfig(**tiny.NETWORK, excursion_set={"smallest": 0.7, "radii": 5}, **changes)
+        shape = {"ndim": 2, "n_inputs": 1, "n_outputs": 1, "n_parameters": n_parameters}
+        assert config.count_weights(**shape) == build_generator(config, **shape).count_params()
     for knots in (0, 5):
         config = GeneratorConfig(network="profiles", latent=7, profiles=2, knots=knots, embedding=12)
         shape = {"ndim": 2, "n_inputs": 0, "n_outputs": 2, "n_parameters": 3 if knots else 0}

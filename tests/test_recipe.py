@@ -129,7 +129,7 @@ def without(*path):
             changed("generator", "top_hats", to=[2.0, 1.0]),
             "top_hats are radii in ascending order, each once",
         ),
-        (changed("generator", "top_hat_widths", to=[8]), "top_hat_widths is of the network that sees top_hats: give"),
+        (changed("generator", "top_hat_widths", to=[8]), "top_hat_widths is of the network that sees top_hats or an"),
         (changed("generator", "top_hats", to=[9.0]), "of 4 times the stride at most (8 cells here)"),
         (changed("training", "crop", to=7), "training.crop is 7, which is no multiple of the generator's stride, 2."),
         (changed("training", "context", to=2), "training.context is around crops: it needs training.crop"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -13,6 +13,7 @@ import numpy as np
 
 from higan.adversarial.parts import in_parts
 from higan.errors import TrainingError
+from higan.excursion import SharpCuts
 from higan.mapset import MapSet
 from higan.networks.config import GeneratorConfig
 from higan.noise import generator_noise
@@ -20,6 +21,7 @@ from higan.scaling import Scaling
 
 Batch = dict[str, Any]
 _ORDER, _AUGMENT, _SKY = 1, 2, 3  # streams of the generator, beside one another for one seed
+MOST_KEPT = 4e9  # bytes of smoothed maps, which take longer to make than to train on
 
 
 class Batches:
@@ -97,6 +99,7 @@ class Batches:
         self.batch_size, self.group, self.seed = batch_size, maps_per_simulation, seed
         self.symmetries = tuple(symmetries)
         self.network, self.realisations = network, realisations
+        self._smoothed: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
         self._epoch: tuple[int, np.ndarray] = (0, self._shuffled(0))
         if not len(self._epoch[1]):
             raise TrainingError(
@@ -123,6 +126,12 @@ class Batches:
         }
         if self.inputs:
             batch["fields"] = self._scaled(self.inputs, rows, moves, corners)
+        if self.inputs and self.network is not None and self.network.excursion_set:
+            smoothed, scatter = zip(*map(self._smoothings, rows), strict=True)
+            places = [None] * len(rows) if corners is None else corners.tolist()
+            parts = [self._part(*each) for each in zip(smoothed, moves, places, strict=True)]
+            batch["fields"] = np.concatenate([batch["fields"], np.stack(parts)], axis=-1)
+            batch["scatter"] = np.stack(scatter)
         if self.parameters.shape[1]:
             batch["parameters"] = self.parameters[self.maps.simulation[rows]]
         if self.flux is not None:
@@ -201,6 +210,27 @@ class Batches:
                 ]
             channels.append(scaling.forward(np.stack(values)).astype(np.float32))
         return np.stack(channels, axis=-1)
+
+    def _smoothings(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """A whole map, scaled, smoothed over each radius of the excursion set, and the logarithm of its variances."""
+        if (kept := self._smoothed.get(row)) is not None:
+            return kept
+        assert self.network is not None and self.network.excursion_set is not None
+        ((name, scaling),) = self.inputs
+        field = scaling.forward(self.maps.read(name, [row])[0])
+        cuts = SharpCuts(field, self.network.excursion_set.cells, self.maps.geometry.periodic)
+        _, *smoothed = (cut.astype(np.float16) for cut in cuts)
+        found = self._smoothed[row] = np.stack(smoothed), cuts.scatter()
+        while len(self._smoothed) > max(1, MOST_KEPT // found[0].nbytes):
+            self._smoothed.popitem(last=False)
+        return found
+
+    def _part(self, smoothed: np.ndarray, move: Symmetry, corner: Sequence[int] | None) -> np.ndarray:
+        """What is seen of moved maps (n, *shape), as channels."""
+        start, size = ([0] * len(self.seen), self.maps.shape) if corner is None else (corner, self.seen)
+        index = move.cells(self.maps.shape, start, size)
+        part = np.stack([each[np.ix_(*index)] for each in smoothed]).astype(np.float32)
+        return np.moveaxis(part.transpose(0, *(1 + axis for axis in move.axes)), 0, -1)
 
     def _crop(self, name: str, row: int, move: Symmetry, start: Sequence[int], size: Sequence[int]) -> np.ndarray:
         """A region of a moved map, of which no more is read than is needed where it does not wrap around."""

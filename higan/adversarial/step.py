@@ -261,8 +261,10 @@ class Step:
         """The condition as the discriminator sees it."""
         if "fields" not in batch:
             return _condition(batch)
-        around = (batch["fields"].shape[1] - batch["maps"].shape[1]) // 2
-        return _condition({**batch, "fields": within(batch["fields"], around)})
+        fields, around = batch["fields"], (batch["fields"].shape[1] - batch["maps"].shape[1]) // 2
+        if "scatter" in batch:  # of the field that an excursion set smooths, as it is
+            batch, fields = {name: value for name, value in batch.items() if name != "scatter"}, fields[..., :1]
+        return _condition({**batch, "fields": within(fields, around)})
 
     def _logits(self, weights: Sequence[Any], maps: Any, condition: Sequence[Any]) -> list[Any]:
         assert self.discriminator is not None
@@ -317,4 +319,4 @@ def _over_scales(loss: Loss, logits: Sequence[tuple[Any, Any]]) -> Any:
 
 
 def _condition(batch: Mapping[str, Any]) -> list[Any]:
-    return [batch[name] for name in ("fields", "parameters") if name in batch]
+    return [batch[name] for name in ("fields", "scatter", "parameters") if name in batch]

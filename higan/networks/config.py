@@ -28,6 +28,27 @@ def half_width(radius: float) -> int:
 Width = Annotated[int, Field(ge=1, le=8192)]
 
 
+class ExcursionSet(BaseModel):
+    """The radii, in cells, over which an excursion set smooths: `smallest` × `step`^i, i = 0 … `radii` - 1."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    smallest: float = Field(ge=0.1, le=1e3)
+    step: float = Field(default=1.1, gt=1.0, le=10.0)
+    radii: int = Field(ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _within_any_map(self) -> ExcursionSet:
+        if self.cells[-1] > 1e4:
+            raise ValueError(f"the largest of these radii is {self.cells[-1]:.3g} cells, and 10000 are the most")
+        return self
+
+    @property
+    def cells(self) -> list[float]:
+        """All radii, ascending."""
+        return [self.smallest * self.step**i for i in range(self.radii)]
+
+
 class GeneratorConfig(BaseModel):
     """Hyperparameters of the generator.
 
@@ -104,10 +125,16 @@ class GeneratorConfig(BaseModel):
         within these spheres (discs in two dimensions). What an excursion set decides (Furlanetto, Zaldarriaga &
         Hernquist 2004, ApJ 613, 1: gas is ionised where the density within any sphere about it is above a barrier) is
         such a function, which convolutions take long to learn. Up to 4 times the stride.
+    excursion_set : ExcursionSet, optional
+        The same, exactly as 21cmFAST does it with filters that are sharp in wavenumber (its HII_FILTER "sharp-k"): of
+        the field, and of what the filter of each of these radii leaves of it, the most by which one is above a barrier
+        goes to the networks beside the field. A barrier depends on the radius, on the parameters, and on the variance
+        that the field of this very box has at that radius, as 21cmFAST gives every box the mean collapsed fraction of
+        all. Such filters see the whole map (:mod:`higan.excursion`), which has to have one input field and no middle.
     top_hat_widths : list of int
-        Channels of that network's layers.
+        Channels of the layers of the network that sees the means in top-hats, or what is above the barrier.
     stochastic_barrier : bool
-        The network that sees the means in top-hats sees the noise of every level, too, interpolated: what it decides
+        That network sees the noise of every level, too, interpolated: what it decides
         depends on what no map says, such as the density in front of a slab and behind it, which is alike over as large
         scales. Noise that comes up through the U-Net gets there late in a training.
     smoothed_noise : int
@@ -140,6 +167,7 @@ class GeneratorConfig(BaseModel):
     exclusion: list[Annotated[int, Field(ge=1, le=64)]] = Field(default=[], max_length=8)
     diffuse: bool = False
     top_hats: list[Annotated[float, Field(ge=0.5, le=1e4)]] = Field(default=[], max_length=32)
+    excursion_set: ExcursionSet | None = None
     top_hat_widths: list[Width] = Field(default=[64, 64, 64], min_length=1, max_length=8)
     stochastic_barrier: bool = False
     smoothed_noise: int = Field(default=0, ge=0, le=4)
@@ -182,8 +210,12 @@ class GeneratorConfig(BaseModel):
                 f"most ({WIDEST * self.stride:g} cells here): give others, or leave them out"
             )
         for name in ("stochastic_barrier", "top_hat_widths"):
-            if not self.top_hats and getattr(self, name) != type(self).model_fields[name].get_default():
-                raise ValueError(f"{name} is of the network that sees top_hats: give these, or leave {name} out")
+            if not self.knows_matter and getattr(self, name) != type(self).model_fields[name].get_default():
+                raise ValueError(
+                    f"{name} is of the network that sees top_hats or an excursion_set: give one, or leave {name} out"
+                )
+        if self.excursion_set and (self.centred or self.latent):
+            raise ValueError("an excursion_set is of maps without edges or latent vector: leave one of them out")
         if any(low >= high for low, high in pairwise(self.exclusion)):
             raise ValueError(f"exclusion are half-widths in ascending order, each once, not {self.exclusion}")
         for name in ("smoothed_noise", "exclusion"):
@@ -234,7 +266,7 @@ class GeneratorConfig(BaseModel):
         if self.profiles:
             count += (self.embedding + 1) * self.numbers_told(n_outputs)
         if n_inputs:
-            count += convolution(n_inputs + centre, self.widths[0])
+            count += convolution(n_inputs + centre + bool(self.excursion_set), self.widths[0])
             for width, wider in pairwise(self.widths):
                 count += block(width, 0) + convolution(width, wider, 1)
         else:
@@ -245,9 +277,13 @@ class GeneratorConfig(BaseModel):
             drawn = self.noise_channels - (self.spilled and not level)
             count += convolution(wider, width, 1) + convolution(joined, width) + block(width, drawn)
         first, everywhere = self.widths[0], (self.levels + self.smoothed_noise) * self.noise_channels - self.spilled
-        if n_inputs and self.top_hats:
-            told = n_inputs * (1 + len(self.top_hats)) + (everywhere if self.stochastic_barrier else 0)
+        if n_inputs and self.knows_matter:
+            told = n_inputs * (1 + len(self.top_hats)) + bool(self.excursion_set)
+            told += everywhere if self.stochastic_barrier else 0
             count += pointwise(told, self.top_hat_widths, first + n_outputs)
+        if self.excursion_set:
+            embedded = (max(n_parameters, 1) + 1 + self.embedding + 1) * self.embedding
+            count += embedded + 2 * (self.embedding + 1) * self.smoothings
         if n_inputs and self.diffuse:
             count += pointwise(n_inputs, self.diffuse_widths, n_outputs)
         if self.cellwise:
@@ -262,6 +298,16 @@ class GeneratorConfig(BaseModel):
     def numbers_told(self, n_outputs: int) -> int:
         """How many numbers tell what a galaxy is like (:class:`higan.networks.galaxies.Galaxies`)."""
         return (3 + n_outputs) * (self.profiles + bool(self.knots))
+
+    @property
+    def knows_matter(self) -> bool:
+        """Whether a network of the same cell alone sees the field on many scales."""
+        return bool(self.top_hats or self.excursion_set)
+
+    @property
+    def smoothings(self) -> int:
+        """In how many ways an excursion set sees the field: as it is, and smoothed over each radius."""
+        return 1 + self.excursion_set.radii if self.excursion_set else 0
 
     @property
     def diffuse_widths(self) -> list[int]:

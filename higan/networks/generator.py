@@ -16,6 +16,7 @@ from keras import ops
 from higan.networks.config import DENSE_LAYERS, GeneratorConfig
 from higan.networks.galaxies import LARGEST, Ellipses, Galaxies
 from higan.networks.layers import (
+    Above,
     Brightest,
     Modulation,
     PixelNorm,
@@ -49,6 +50,7 @@ def build_generator(
     dtype: str = "float32",
     beyond: int = 0,
     around: Sequence[int] = (),
+    excursion: bool = False,
     scalings: Sequence[Scaling] = (),
     shape: Sequence[int] | None = None,
     radius: tuple[int, float, float] | None = None,
@@ -77,6 +79,10 @@ def build_generator(
         larger maps :meth:`~higan.networks.config.GeneratorConfig.tile_margin`, or 0 along an axis that wraps around.
         Noise of finer levels extends less (:meth:`~higan.networks.config.GeneratorConfig.spared`), as does what is
         computed on the way up: what lies farther out is seen on the way down alone.
+    excursion : bool
+        With an excursion set, whether the most by which the smoothed field is above its barrier comes with the field,
+        as it is known of whole maps, and not the field in every smoothing, and its scatter, for the barrier to be
+        learnt. The weights of the barrier are no part of that network (:func:`barrier`).
     scalings : sequence of Scaling
         Of the outputs, where there are profiles, which are light, to be scaled, or amounts: spilled, or diffuse.
     shape : sequence of int, optional
@@ -90,7 +96,9 @@ def build_generator(
     keras.Model
         Called on a list: fields (batch, *shape, n_inputs), parameters (batch, n_parameters), then the noise of each
         level (batch, *shape / 2^level, noise_channels) and the latent vector (batch, random_numbers), each if there
-        are any. Returns (batch, *shape, n_outputs). Noise may be given for several realisations of each map, those of
+        are any. With an excursion set fields have as many channels as :class:`higan.excursion.SharpCuts` gives, and
+        its scatter, (batch, channels), comes after them; or two channels, and no scatter. Returns
+        (batch, *shape, n_outputs). Noise may be given for several realisations of each map, those of
         the second upon those of the first along the batch: what does not depend on it is made once.
 
     Examples
@@ -108,7 +116,10 @@ def build_generator(
     space, around = (None,) * ndim, list(around or [0] * ndim)
     # `edge`, whether convolutions keep the sides of a map apart.
     options: dict[str, Any] = {"seed": seed, "edge": config.centred, "isotropic": config.isotropic, "dtype": dtype}
-    inputs = [keras.Input((*space, n_inputs), name="fields")] if n_inputs else []
+    smoothings = 2 if excursion else config.smoothings
+    inputs = [keras.Input((*space, smoothings or n_inputs), name="fields")] if n_inputs else []
+    scatter = [keras.Input((smoothings,), name="scatter")] if smoothings and not excursion else []
+    inputs += scatter
     modulating = [keras.Input((n_parameters,), name="parameters")] if n_parameters else []
     inputs += modulating
     noise: list[Any] = [None] * config.levels
@@ -176,13 +187,21 @@ def build_generator(
     if n_inputs:
         # A latent vector modulates all there is; without one no noise is seen on the way down.
         seen = for_each(inputs[0], "seen") if config.latent else inputs[0]
+        if config.excursion_set:
+            field, above = seen[..., :1], seen[..., 1:]
+            if scatter:
+                above = Above(name="above", dtype="float32")([seen, _barrier(config, scatter[0], modulating, seed)])
+            # What is far below or above does not matter: a barrier is passed or not.
+            seen = keras.layers.Concatenate(name="excursion", dtype="float32")([field, ops.tanh(4.0 * above)])
         x = within(seen, beyond)
-        fields = pared(x, 0)
-        if config.top_hats:
-            means = _means(seen, config, beyond, around)
-            known, knowing = [fields, means], embedding
+        known = [pared(x, 0)]
+        fields = known[0][..., :n_inputs]
+        if config.knows_matter:
+            if config.top_hats:
+                known.append(_means(seen[..., :n_inputs], config, beyond, around))
+            knowing = embedding
             if config.stochastic_barrier:
-                known = [for_each(fields, "local_fields"), for_each(means, "local_means"), every]
+                known = [*(for_each(part, f"local_known{i}") for i, part in enumerate(known)), every]
                 knowing = for_each(embedding, "local_embedding")
             local = _pointwise(known, knowing, config.top_hat_widths, "local", seed, dtype)
         if config.diffuse:
@@ -359,6 +378,23 @@ def _pointwise(inputs: list[Any], embedding: Any, widths: Sequence[int], name: s
             h = Modulation(width, seed, name=f"{name}{i}_film", dtype=dtype)([h, embedding])
         h = activation(h, f"{name}{i}_act", dtype)
     return h
+
+
+def barrier(model: keras.Model, config: GeneratorConfig) -> keras.Model:
+    """Of a generator with its excursion set: scatter (batch, smoothings), and parameters, to the height for each."""
+    names = [tensor.name for tensor in model.inputs]
+    inputs = [model.inputs[names.index(name)] for name in ("scatter", "parameters") if name in names]
+    return keras.Model(inputs, model.get_layer("barrier").output, name="barrier")
+
+
+def _barrier(config: GeneratorConfig, scatter: Any, parameters: Sequence[Any], seed: int) -> Any:
+    """Heights of the barrier, (batch, smoothings), of what the box scatters and of the parameters."""
+    x = embed(
+        parameters[0] if parameters else ops.ones_like(scatter[:, :1]), config.embedding, seed, "barrier", "float32"
+    )
+    heights = dense(x, config.smoothings, "barrier_heights", seed, 0.5)
+    slopes = dense(x, config.smoothings, "barrier_slopes", seed, 0.1)
+    return keras.layers.Add(name="barrier", dtype="float32")([heights + 1.0, slopes * scatter])
 
 
 def _means(seen: Any, config: GeneratorConfig, beyond: int, around: Sequence[int]) -> Any:

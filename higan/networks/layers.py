@@ -211,6 +211,17 @@ class TopHats(keras.layers.Layer):
         return (shape[0], *inner, shape[-1] * len(self.radii))
 
 
+class Above(keras.layers.Layer):
+    """The most by which a channel of (batch, *shape, c) is above its height, of (batch, c): (batch, *shape, 1)."""
+
+    def call(self, inputs: Any) -> Any:
+        x, heights = inputs
+        return ops.max(x - _around(heights, len(x.shape) - 2), axis=-1, keepdims=True)
+
+    def compute_output_shape(self, shapes: Any) -> tuple[int | None, ...]:
+        return (*shapes[0][:-1], 1)
+
+
 class Brightest(keras.layers.Layer):
     """The largest value within so many cells along each axis of (batch, *shape, c); periodic."""
 

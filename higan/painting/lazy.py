@@ -73,6 +73,14 @@ def paint_lazily(
     token = dask.base.tokenize(painter, fields, parameters, seed, rows, realisations, tiling, size)
     name, task = f"higan-{token}", dask.delayed(_paint)
     shared = dask.delayed(painter, name=f"painter-{token}", traverse=False)
+    if painter.card.network.excursion_set:
+        # Of whole maps, in a task each.
+        (field,) = fields
+        of_map, whole = dask.delayed(_excursion), tuple(slice(0, cells) for cells in shape)
+        above = [
+            of_map(shared, _piece(field, slice(i, i + 1), whole), parameters[i : i + 1], periodic) for i in range(n)
+        ]
+        fields = [field, da.concatenate([da.from_delayed(each, (1, *shape), np.float32) for each in above])]
     layer: dict[Any, Any] = {}
     tasks = []
     for start in range(0, n, size):
@@ -115,6 +123,13 @@ def import_dask() -> tuple[Any, Any]:
 
 def _piece(field: Any, maps: slice, place: tuple[slice, ...]) -> Any:
     return field[maps, *place] if field.ndim > len(place) else field[place]
+
+
+def _excursion(painter: Painter, field: np.ndarray, parameters: np.ndarray, periodic: bool) -> np.ndarray:
+    """By how much one map, (*shape) or (1, *shape), is above its barrier, (1, *shape)."""
+    whole = np.asarray(field, np.float32).reshape(1, *field.shape[-painter.card.ndim :], 1)
+    with _one_at_a_time:
+        return painter.with_excursion(whole, parameters, periodic)[..., 1]
 
 
 def _paint(

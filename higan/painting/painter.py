@@ -15,10 +15,11 @@ from keras import ops
 from higan import scaling
 from higan.checkpoint import Card, check_size, load_card, load_weights
 from higan.errors import ParameterError
+from higan.excursion import SharpCuts, smoothings
 from higan.mapset import MapSet
 from higan.matter import Cosmology, draw_density
 from higan.networks.config import GeneratorConfig, half_width, halvings
-from higan.networks.generator import build_generator
+from higan.networks.generator import barrier, build_generator
 from higan.noise import generator_noise
 from higan.photometry import flux
 from higan.quantile_mapping import QuantileMapping
@@ -32,7 +33,8 @@ def receptive_radius(config: GeneratorConfig, fields: bool = True) -> int:
     The interval of cells that one input cell touches is followed through the network: a 3 x 3 convolution widens it
     by one on each side, halving and doubling round it outwards, and interpolation touches the cells beside it. Without
     input `fields` it begins as a cell of the coarsest noise. Smoothed noise comes in at the bottom, and means in
-    top-hats go by ways of their own; exclusion, and what spills over, reach farther.
+    top-hats go by ways of their own; exclusion, and what spills over, reach farther. What an excursion set smooths is
+    of the whole map, and not counted.
 
     Examples
     --------
@@ -84,6 +86,7 @@ class Painter:
         self.lower = np.array([p.lower for p in card.parameters], dtype=np.float32)
         self.upper = np.array([p.upper for p in card.parameters], dtype=np.float32)
         self._of_tiles: dict[tuple[int, ...], keras.Model] = {}
+        self._barrier = barrier(model, card.network) if card.network.excursion_set else None
 
     @classmethod
     def load(cls, folder: Path) -> Painter:
@@ -201,6 +204,8 @@ class Painter:
             fields = ops.convert_to_tensor(fields)
             scaled = [s.forward(fields[..., i : i + 1], xp=ops) for i, s in enumerate(self.inputs)]
             inputs = [ops.concatenate(scaled, axis=-1) if len(scaled) > 1 else scaled[0]]
+            if self.card.network.excursion_set:
+                inputs = list(smoothings(inputs[0], self.card.network.excursion_set.cells))
         if len(self.lower):
             tensors = (ops.convert_to_tensor(x, dtype="float32") for x in (parameters, self.lower, self.upper))
             inputs.append(scale_parameters(*tensors))
@@ -215,12 +220,14 @@ class Painter:
     ) -> np.ndarray:
         """:meth:`paint` for numpy arrays, compiled by the backend; noise may be that of several realisations.
 
-        Of a tile of larger maps, `fields` reach `around` cells beyond what is painted on either side of each axis, a
-        margin or none, and noise is drawn for that.
+        With an excursion set `fields` are what :meth:`with_excursion` gives. Of a tile of larger maps, `fields` reach
+        `around` cells beyond what is painted on either side of each axis, a margin or none, and noise is drawn for
+        that.
         """
         scaled = []
         if self.inputs:
             channels = [s.forward(fields[..., i]) for i, s in enumerate(self.inputs)]
+            channels += [fields[..., i] for i in range(len(channels), fields.shape[-1])]
             scaled.append(np.stack(channels, axis=-1).astype(np.float32))
         parameters = np.asarray(parameters, np.float32)
         theta = self.scale_parameters(parameters)
@@ -230,6 +237,30 @@ class Painter:
         each, theta = (np.tile(x, (len(out) // len(parameters), 1)) for x in (parameters, theta))
         painted = np.stack([self._physical(i, out[..., i], theta, np) for i in range(len(self.outputs))], axis=-1)
         return self._of_magnitude(painted, each, np)
+
+    def with_excursion(self, fields: np.ndarray, parameters: np.ndarray, periodic: bool = True) -> np.ndarray:
+        """Whole maps (n, *shape, 1), and beside them by how much they are above the barrier of the excursion set.
+
+        Maps of cards without one are given back as they are. Takes the memory of some six maps of float32.
+        """
+        if self._barrier is None:
+            return fields
+        above = [self._excursion(*each, periodic) for each in zip(fields[..., 0], parameters, strict=True)]
+        return np.concatenate([fields, np.stack(above)[..., None]], axis=-1)
+
+    def _excursion(self, field: np.ndarray, parameters: np.ndarray, periodic: bool) -> np.ndarray:
+        """By how much a map (*shape) is above the barrier in the smoothing where that is most."""
+        network = self.card.network
+        assert network.excursion_set is not None and self._barrier is not None
+        cuts = SharpCuts(self.inputs[0].forward(field), network.excursion_set.cells, periodic)
+        told = [cuts.scatter()[None]]
+        if len(self.lower):
+            told.append(self.scale_parameters(np.asarray(parameters, np.float32))[None])
+        (heights,) = np.asarray(self._barrier.predict_on_batch(told))
+        above = np.full(field.shape, -np.inf, np.float32)
+        for cut, height in zip(cuts, heights, strict=True):
+            np.maximum(above, cut - height, out=above)
+        return above
 
     def _physical(self, output: int, y: Any, parameters: Any, xp: Any) -> Any:
         """Physical values of what the network gives for an output, of scaled parameters."""
@@ -251,11 +282,11 @@ class Painter:
 
     def _network(self, around: tuple[int, ...]) -> keras.Model:
         """The generator of regions that reach `around` cells beyond what is painted, with the weights of now."""
-        if not any(around):
+        if not any(around) and self._barrier is None:
             return self.model
         with _building:
             if around not in self._of_tiles:
-                self._of_tiles[around] = build_model(self.card, around=around)
+                self._of_tiles[around] = build_model(self.card, around=around, excursion=True)
             # By way of numpy: JAX gives the arrays that it predicts with away.
             assign(self._of_tiles[around], weights_of(self.model, self.model.get_weights()))
             return self._of_tiles[around]
@@ -283,7 +314,12 @@ def scale_parameters(parameters: Any, lower: Any, upper: Any) -> Any:
 
 
 def build_model(
-    card: Card, seed: int = 0, dtype: str = "float32", beyond: int = 0, around: Sequence[int] = ()
+    card: Card,
+    seed: int = 0,
+    dtype: str = "float32",
+    beyond: int = 0,
+    around: Sequence[int] = (),
+    excursion: bool = False,
 ) -> keras.Model:
     """The generator that a card describes, with initial weights; the rest as of `build_generator`."""
     return build_generator(
@@ -296,6 +332,7 @@ def build_model(
         dtype=dtype,
         beyond=beyond,
         around=around,
+        excursion=excursion,
         scalings=[scaling.from_dict(item.scaling) for item in card.outputs],
         shape=card.shape,
         radius=card.radius,

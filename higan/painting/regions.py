@@ -226,7 +226,8 @@ def paint_tile(
     ----------
     painter : Painter
     region : array, shape (maps, *tile.cells, n_inputs)
-        The input fields there, as :meth:`Tile.join` gives them.
+        The input fields there, as :meth:`Tile.join` gives them, with what an excursion set makes of them
+        (:meth:`~higan.painting.painter.Painter.with_excursion`).
     parameters : array, shape (maps, n_par)
     tile : Tile
     seed : int
@@ -297,6 +298,7 @@ def paint_maps(
         If `tile` is no whole number of at least 1.
     """
     out = np.empty((len(rows), *fields.shape[1:-1], len(painter.outputs)), dtype=np.float32)
+    fields = painter.with_excursion(fields, parameters, periodic)
     for part in lay_tiles(painter.card, fields.shape[1:-1], periodic=periodic, tile=tile):
         region = part.join(fields[:, *place] for place in part.places())
         out[:, *part.place] = paint_tile(

@@ -165,8 +165,14 @@ def cells_along_face(card: Card, npix: int, angle: float) -> int:
     Raises
     ------
     MapSetError
-        If `npix` is no full sky, the pixels are coarser than the cells, or the cells too large for a lattice on a face.
+        If `npix` is no full sky, the pixels are coarser than the cells, the cells too large for a lattice on a face, or
+        the network has an excursion set.
     """
+    if card.network.excursion_set:
+        raise MapSetError(
+            f"{card.name} smooths whole boxes or slabs (generator.excursion_set), and a sky is neither. Take a "
+            "checkpoint that does not."
+        )
     try:
         nside = side_of(npix)
     except ValueError as error:

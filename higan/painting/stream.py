@@ -158,6 +158,18 @@ def paint_to_file(
         )
         return fields[full_batch(start) - start]
 
+    @functools.lru_cache(maxsize=1)
+    def with_excursion(start: int) -> np.ndarray:
+        """The whole maps of a batch, with what the excursion set sees of all of each."""
+        once = maps_of(start)
+        whole = draw_all(start) if drawn else emulator.painter.read_inputs(maps, once)
+        return emulator.painter.with_excursion(whole, theta[once], wrap)
+
+    def maps_of(start: int) -> np.ndarray:
+        """The maps that a batch is painted on."""
+        full = row[full_batch(start)]
+        return once_each(full) if card.inputs and not drawn else full
+
     def full_batch(start: int) -> np.ndarray:
         """Numbers of a batch's maps, always as many: a backend that compiles by shape would compile the last anew."""
         index = np.arange(start, min(start + size, n))
@@ -166,9 +178,11 @@ def paint_to_file(
     def arguments(start: int, number: int) -> tuple[Any, ...]:
         """What :func:`paint_alone` takes after the painter."""
         full, part = full_batch(start), tiling[number]
-        once = once_each(row[full]) if card.inputs and not drawn else row[full]
+        once = maps_of(start)
 
         def read(place: tuple[slice, ...]) -> np.ndarray:
+            if card.network.excursion_set:
+                return with_excursion(start)[:, *place]
             return draw_all(start)[:, *place] if drawn else emulator.painter.read_inputs(maps, once, place)
 
         return part.join(map(read, part.places())), theta[once], part, seed, row[full], draw[full]

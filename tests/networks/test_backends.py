@@ -12,9 +12,10 @@ def test_initial_weights(backend, request):
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_top_hats(backend, request):
-    found = request.getfixturevalue(f"{backend}_results")["top_hats"]
-    np.testing.assert_allclose(found, backends.top_hats(), atol=1e-5)
+@pytest.mark.parametrize("what", ["top_hats", "smoothed"])
+def test_what_is_seen_of_the_matter(what, backend, request):
+    found = request.getfixturevalue(f"{backend}_results")[what]
+    np.testing.assert_allclose(found, getattr(backends, what)(), atol=1e-5)
 
 
 def test_initial_weights_depend_on_seed_and_layer():

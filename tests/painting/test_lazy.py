@@ -19,7 +19,12 @@ TOLERANCE = 1e-4
 
 @pytest.fixture(scope="module")
 def emulators():
-    return {2: Emulator(tiny.painter(widths=[4, 6, 8])), 3: Emulator(tiny.painter(ndim=3, widths=[4, 6]))}
+    excursion = tiny.painter(widths=[4, 6], excursion_set={"smallest": 0.9, "step": 1.6, "radii": 3})
+    return {
+        2: Emulator(tiny.painter(widths=[4, 6, 8])),
+        3: Emulator(tiny.painter(ndim=3, widths=[4, 6])),
+        "excursion": Emulator(excursion),
+    }
 
 
 def density(*shape):
@@ -53,6 +58,7 @@ class Counted:
         (2, (64, 16), -1, 20),
         (2, (3, 5), 2, 4),
         (3, (20, 16, 24), (8, 16, 5), 10),
+        ("excursion", (40, 22), (9, 22), 10),
     ],
 )
 def test_lazy_is_the_whole(emulators, ndim, shape, chunks, tile, periodic):
@@ -87,6 +93,14 @@ def test_many_maps_realisations_and_rows(emulators):
         assert painted.shape == (5, 2, 16, 16)
         np.testing.assert_allclose(scaled(painted.compute()), scaled(whole), atol=TOLERANCE)
         np.testing.assert_allclose(scaled(painted[3, 1].compute()), scaled(whole[3, 1]), atol=TOLERANCE)
+
+
+def test_maps_of_an_excursion_set_have_barriers_of_their_own(emulators):
+    fields = density(3, 16, 12)
+    theta = {"BIAS": np.linspace(1.2, 2.8, 3), "T_MEAN": 15.0}
+    whole = emulators["excursion"].sample(fields, theta, seed=1, realisations=2)
+    painted = emulators["excursion"].sample(da.from_array(fields, chunks=5), theta, seed=1, realisations=2, tile=8)
+    np.testing.assert_allclose(scaled(painted.compute()), scaled(whole), atol=TOLERANCE)
 
 
 def test_several_fields_and_outputs():

@@ -21,6 +21,7 @@ def painters():
         3: tiny.painter(ndim=3, widths=[4, 6]),
         "deep": tiny.painter(widths=[2, 2, 2, 2]),
         "top-hats": tiny.painter(widths=[4, 6], top_hats=[1.0, 6.0]),
+        "excursion": tiny.painter(widths=[4, 6], excursion_set={"smallest": 0.9, "step": 1.6, "radii": 3}),
         "boxes": tiny.painter(
             ndim=3,
             widths=[4, 6],
@@ -55,6 +56,7 @@ def paint(painter, shape, n=2, seed=5, rows=None, fields=None, **options):
         (2, (50, 70), (16, 33)),
         (3, (20, 16, 24), (10, 16)),
         ("top-hats", (40, 50), (7, 16)),
+        ("excursion", (37, 50), (7, 16)),
         ("boxes", (20, 24, 16), (9,)),  # all that the shipped boxes' networks have
     ],
 )
