@@ -46,18 +46,20 @@ class SharpCuts:
         options: dict[str, Any] = {"workers": cores(), "norm": "forward"}
         if periodic:
             self._modes = scipy.fft.rfftn(self.field, **options)
-            self._inverse = lambda modes: scipy.fft.irfftn(modes, self.field.shape, **options)
+            self._inverse = lambda modes: scipy.fft.irfftn(modes, self.field.shape, overwrite_x=True, **options)
         else:
             options |= {"type": 1, "axes": [axis for axis, n in enumerate(self.field.shape) if n > 1]}
             self._modes = scipy.fft.dctn(self.field, **options)
-            self._inverse = lambda modes: scipy.fft.idctn(modes, **options)
+            self._inverse = lambda modes: scipy.fft.idctn(modes, overwrite_x=True, **options)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        yield self.field
+        yield self.field.copy()
         square, _ = _wavenumbers(self.field.shape, self.periodic)
         for radius in self.radii:
             kept = np.where(sum(square) <= _square(radius), self._modes, 0)
-            yield self._inverse(kept) * np.float32(1 + radius / 3)
+            smooth = self._inverse(kept)
+            smooth *= np.float32(1 + radius / 3)
+            yield smooth
 
     def scatter(self) -> np.ndarray:
         """Logarithm of the variance of each, (len(radii) + 1,): what this map has, not what many have."""

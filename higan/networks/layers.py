@@ -63,12 +63,24 @@ def periodic(x: Any, width: int, axes: Sequence[int] | None = None) -> Any:
         n = x.shape[axis]
         if n is not None and n >= 2 * width:
             # The gradient of a split is a concatenation; that of slices adds up maps that are zero but for an edge.
-            first, inner, last = ops.split(x, [width, n - width], axis=axis)
+            first, inner, last = split(x, [width, n - 2 * width, width], axis)
             x = ops.concatenate([last, first, inner, last, first], axis=axis)
         else:
             cells = ops.shape(x)[axis]
             x = ops.take(x, ops.arange(-width, cells + width) % cells, axis=axis)
     return x
+
+
+def split(x: Any, sizes: Sequence[int], axis: int) -> list[Any]:
+    """Parts of so many cells each along an axis.
+
+    On TensorFlow by its own operation: Keras has the graph compute the sizes, which takes as long to trace as all else.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf  # noqa: TID251 (nothing in keras.ops takes sizes that are known)
+
+        return tf.split(x, sizes, axis)
+    return ops.split(x, list(itertools.accumulate(sizes[:-1])), axis=axis)
 
 
 class Interpolation(keras.layers.Layer):
@@ -108,7 +120,7 @@ def _cut(x: Any, at: int, axis: int) -> list[Any]:
     n = x.shape[axis]
     if n is not None and n > 1:
         # The gradient of a split is a concatenation; that of slices adds up maps that are zero but for an edge.
-        return ops.split(x, [at % n], axis=axis)
+        return split(x, [at % n, n - at % n], axis)
     before, after = [slice(None)] * len(x.shape), [slice(None)] * len(x.shape)
     before[axis], after[axis] = slice(None, at), slice(at, None)
     return [x[tuple(before)], x[tuple(after)]]

@@ -241,26 +241,22 @@ class Painter:
     def with_excursion(self, fields: np.ndarray, parameters: np.ndarray, periodic: bool = True) -> np.ndarray:
         """Whole maps (n, *shape, 1), and beside them by how much they are above the barrier of the excursion set.
 
-        Maps of cards without one are given back as they are. Takes the memory of some six maps of float32.
+        Maps of cards without one are given back as they are. Takes the memory of some seven maps of float32.
         """
-        if self._barrier is None:
-            return fields
-        above = [self._excursion(*each, periodic) for each in zip(fields[..., 0], parameters, strict=True)]
-        return np.concatenate([fields, np.stack(above)[..., None]], axis=-1)
-
-    def _excursion(self, field: np.ndarray, parameters: np.ndarray, periodic: bool) -> np.ndarray:
-        """By how much a map (*shape) is above the barrier in the smoothing where that is most."""
         network = self.card.network
-        assert network.excursion_set is not None and self._barrier is not None
-        cuts = SharpCuts(self.inputs[0].forward(field), network.excursion_set.cells, periodic)
-        told = [cuts.scatter()[None]]
-        if len(self.lower):
-            told.append(self.scale_parameters(np.asarray(parameters, np.float32))[None])
-        (heights,) = np.asarray(self._barrier.predict_on_batch(told))
-        above = np.full(field.shape, -np.inf, np.float32)
-        for cut, height in zip(cuts, heights, strict=True):
-            np.maximum(above, cut - height, out=above)
-        return above
+        if network.excursion_set is None or self._barrier is None:
+            return fields
+        out = np.empty((*fields.shape[:-1], 2), np.float32)
+        out[..., 0] = fields[..., 0]
+        for both, theta in zip(out, self.scale_parameters(np.asarray(parameters, np.float32)), strict=True):
+            cuts = SharpCuts(self.inputs[0].forward(both[..., 0]), network.excursion_set.cells, periodic)
+            told = [cuts.scatter()[None], *([theta[None]] if len(self.lower) else [])]
+            (heights,) = np.asarray(self._barrier.predict_on_batch(told))
+            both[..., 1] = -np.inf
+            for cut, height in zip(cuts, heights, strict=True):
+                cut -= height
+                np.maximum(both[..., 1], cut, out=both[..., 1])
+        return out
 
     def _physical(self, output: int, y: Any, parameters: Any, xp: Any) -> Any:
         """Physical values of what the network gives for an output, of scaled parameters."""

@@ -107,6 +107,23 @@ def test_tiles_are_the_whole(source, output, options, boxes, box, tmp_path, tile
     assert found.std() > 0.1
 
 
+def test_tiles_of_an_excursion_set_are_the_whole(box, map_set, tmp_path, tiles):
+    """Which smooths whole maps before any tile is painted."""
+    card = tiny.card(widths=[4, 6], excursion_set={"smallest": 0.9, "step": 1.6, "radii": 3})
+    checkpoint, maps = tiny.save(card, tmp_path / "tiny"), MapSet.open(map_set.path)
+    command = ["sample", str(checkpoint), "--seed", "7", "--realisations", "2"]
+    for output in ("out.h5", "out.zarr"):
+        tiles.clear()
+        given = ["--input", str(map_set.path), "--output", str(tmp_path / output), "--tile", "8"]
+        assert main(command + given) == 0
+        assert len(tiles) == len(maps) * 2 * 4
+    expected = higan.load(checkpoint).sample(maps, seed=7, realisations=2)
+    found = MapSet.open(tmp_path / "out.h5").read("brightness_temp").reshape(expected.shape)
+    np.testing.assert_allclose(scaled(found), scaled(expected), atol=1e-4)
+    painted = zarr.open_array(str(tmp_path / "out.zarr"), mode="r")[:].reshape(expected.shape)
+    np.testing.assert_allclose(scaled(painted), scaled(expected), atol=1e-4)
+
+
 def test_a_zarr_array_says_what_it_is(boxes, box, tmp_path):
     (checkpoint, emulator), (folder, values) = boxes, box
     assert array(checkpoint, folder / "box.zarr", tmp_path / "out.zarr") == 0
