@@ -107,7 +107,8 @@ class Emulator:
 
         Dask arrays give a dask array, of any size: nothing is painted until it is computed, on threads, processes or a
         cluster, in the memory of a tile each. ``emulator.sample(da.from_zarr("density.zarr"), …).to_zarr("hi.zarr")``
-        paints a box that does not fit into memory.
+        paints a box that does not fit into memory. (Checkpoints with an excursion set, `card.network.excursion_set`,
+        look at each map as a whole first, which takes the memory of seven.)
 
         Parameters
         ----------
