@@ -166,7 +166,8 @@ class Card(_Table):
     name, version, description, licence, citation : str
     network : GeneratorConfig
     ndim, stride, receptive_radius : int
-        In cells: the total stride s, and the radius h beyond which no input reaches a cell.
+        In cells: the total stride s, and the radius h beyond which no input reaches a cell, but by way of
+        `network.excursion_set`, which sees whole maps.
     inputs, outputs : list of FieldCard
     parameters : list of ParameterCard
     cell_size, thickness, redshift : float
@@ -243,6 +244,8 @@ class Card(_Table):
             raise ValueError(f"network.profiles are of maps in two dimensions, not in {self.ndim}")
         if self.network.network == "profiles" and (self.inputs or not self.shape):
             raise ValueError("network 'profiles' makes maps of a known shape of parameters alone")
+        if self.network.excursion_set and len(self.inputs) != 1:
+            raise ValueError(f"network.excursion_set smooths one field, and there are {len(self.inputs)} inputs")
         if not self.inputs and math.prod(self.shape) > LARGEST_MAP:
             raise ValueError(f"maps of shape {self.shape} have more than {LARGEST_MAP} cells")
         for what, found in (
@@ -557,7 +560,7 @@ def _network(card: Card) -> str:
         return f"galaxies of {config.profiles} profiles and up to {config.knots} knots, through {config.psf:g} pixels"
     return (
         f"{config.network}, widths {config.widths}, {card.ndim}D, stride {card.stride}, receptive radius "
-        f"{card.receptive_radius} cells"
+        f"{card.receptive_radius} cells{', beside an excursion set of whole maps' if config.excursion_set else ''}"
     )
 
 

@@ -108,7 +108,7 @@ class Emulator:
         Dask arrays give a dask array, of any size: nothing is painted until it is computed, on threads, processes or a
         cluster, in the memory of a tile each. ``emulator.sample(da.from_zarr("density.zarr"), …).to_zarr("hi.zarr")``
         paints a box that does not fit into memory. (Checkpoints with an excursion set, `card.network.excursion_set`,
-        look at each map as a whole first, which takes the memory of seven.)
+        look at each map as a whole first, which takes the memory of eight.)
 
         Parameters
         ----------
@@ -395,7 +395,8 @@ class Emulator:
     def paint(self, fields: Any, parameters: Any, noise: Sequence[Any]) -> Any:
         """Paint with given noise, in keras.ops alone: scalings included, no checks, differentiable.
 
-        ``jax.grad``, ``jax.jit`` and ``tf.GradientTape`` go through it.
+        ``jax.grad``, ``jax.jit`` and ``tf.GradientTape`` go through it. With an excursion set maps are taken as
+        periodic, and their shape has to be known when it is compiled.
 
         Parameters
         ----------

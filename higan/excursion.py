@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from higan.cores import cores
 
@@ -21,13 +20,14 @@ class SharpCuts:
     """A field smoothed by filters that are sharp in wavenumber.
 
     Iterating gives the field as it is, then smoothed over each radius R, without the modes beyond k = 2.418 / R, and
-    multiplied by 1 + R / 3, about what the scatter of a matter field falls by.
+    multiplied by 1 + R / 3, about what the scatter of a matter field falls by. Where no mode is left, as the map is too
+    small for that radius (:func:`widest`), there is nothing to be above a barrier: -inf.
 
     Parameters
     ----------
     field : array, shape (\\*shape)
     radii : sequence of float
-        R, in cells.
+        R, in cells, ascending.
     periodic : bool
         Whether opposite sides touch; otherwise the field is continued by reflection.
 
@@ -40,7 +40,7 @@ class SharpCuts:
     """
 
     def __init__(self, field: np.ndarray, radii: Sequence[float], periodic: bool = True):
-        import scipy.fft  # here, so that a card is read without it
+        import scipy.fft
 
         self.field, self.radii, self.periodic = np.asarray(field, np.float32), list(radii), periodic
         options: dict[str, Any] = {"workers": cores(), "norm": "forward"}
@@ -54,20 +54,23 @@ class SharpCuts:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         yield self.field.copy()
-        square, _ = _wavenumbers(self.field.shape, self.periodic)
+        squares, _ = wavenumbers(self.field.shape, self.periodic)
         for radius in self.radii:
-            kept = np.where(sum(square) <= _square(radius), self._modes, 0)
+            if radius > widest(self.field.shape, self.periodic):
+                yield np.full_like(self.field, -np.inf)
+                continue
+            kept = np.where(sum(squares) <= square(radius), self._modes, 0)
             smooth = self._inverse(kept)
             smooth *= np.float32(1 + radius / 3)
             yield smooth
 
     def scatter(self) -> np.ndarray:
         """Logarithm of the variance of each, (len(radii) + 1,): what this map has, not what many have."""
-        square, counts = _wavenumbers(self.field.shape, self.periodic)
-        others, count = sum(square[1:], np.zeros(1))[0], math.prod(counts[1:], start=np.ones(1))[0]
-        limits = np.array([0.0, *map(_square, reversed(self.radii))], np.float32)
+        squares, counts = wavenumbers(self.field.shape, self.periodic)
+        others, count = sum(squares[1:], np.zeros(1))[0], math.prod(counts[1:], start=np.ones(1))[0]
+        limits = np.array([0.0, *map(square, reversed(self.radii))], np.float32)
         between = np.zeros(len(limits) + 1)
-        for along, times, plane in zip(square[0].flat, counts[0].flat, self._modes, strict=True):
+        for along, times, plane in zip(squares[0].flat, counts[0].flat, self._modes, strict=True):
             where = np.searchsorted(limits, np.broadcast_to(along + others, plane.shape))
             between += np.bincount(where.ravel(), (times * count * np.square(np.abs(plane))).ravel(), len(between))
         # Of the field itself all, and of the narrowest filter all but the last; the first is the mean.
@@ -75,41 +78,22 @@ class SharpCuts:
         return np.log(np.maximum(variance, LEAST)).astype(np.float32)
 
 
-def smoothings(field: Any, radii: Sequence[float]) -> tuple[Any, Any]:
-    """:class:`SharpCuts` of periodic maps (n, *shape, 1) in keras.ops, differentiable, all as channels; the scatter."""
-    shape, last = tuple(field.shape[1:-1]), len(field.shape) - 2
-    square, counts = _wavenumbers(shape, periodic=True)
-    modes = ops.rfft(ops.cast(field, "float32")[..., 0])
-    for axis in range(1, last):
-        modes = _along(axis, modes)
-    power = math.prod(counts) * (ops.square(modes[0]) + ops.square(modes[1])) / math.prod(shape) ** 2
-    channels, variances, axes = [field], [], tuple(range(1, last + 1))
-    mean = power[(slice(None), *(0,) * last)]
-    for radius in [0.0, *radii]:
-        scale, kept = (
-            1 + radius / 3,
-            np.float32(1) if not radius else (sum(square) <= _square(radius)).astype("float32"),
-        )
-        variances.append(scale**2 * (ops.sum(kept * power, axis=axes) - mean))
-        if radius:
-            # The inverse transform is that of the complex conjugate, conjugated.
-            smooth = (kept * modes[0], -kept * modes[1])
-            for axis in range(1, last):
-                smooth = _along(axis, smooth)
-            smooth = ops.irfft((smooth[0], -smooth[1]), fft_length=shape[-1])
-            channels.append(scale / math.prod(shape[:-1]) * smooth[..., None])
-    return ops.concatenate(channels, axis=-1), ops.log(ops.maximum(ops.stack(variances, axis=-1), LEAST))
+def widest(shape: Sequence[int], periodic: bool = True) -> float:
+    """The largest radius, in cells, whose filter leaves maps of `shape` more than their mean.
+
+    Examples
+    --------
+    >>> round(widest((64, 64, 64)), 1)
+    24.6
+    """
+    longest = max(n if periodic else 2 * (n - 1) for n in shape)
+    # A little less, for the rounding of squares.
+    return CUT * max(longest, 1) / (2 * math.pi) * (1 - 1e-6)
 
 
-def _along(axis: int, modes: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The Fourier transform along an axis of (real, imaginary) parts."""
-    real, imaginary = ops.fft(tuple(ops.swapaxes(part, axis, -1) for part in modes))
-    return ops.swapaxes(real, axis, -1), ops.swapaxes(imaginary, axis, -1)
-
-
-def _wavenumbers(shape: Sequence[int], periodic: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def wavenumbers(shape: Sequence[int], periodic: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Squares of k along each axis, and how often modes count: to be added, and multiplied, over the axes."""
-    square, counts = [], []
+    squares, counts = [], []
     k: np.ndarray
     for axis, n in enumerate(shape):
         if not periodic:
@@ -121,11 +105,11 @@ def _wavenumbers(shape: Sequence[int], periodic: bool) -> tuple[list[np.ndarray]
         else:
             k, count = 2 * np.pi * np.fft.fftfreq(n), np.ones(n)
         around = [1 if other != axis else -1 for other in range(len(shape))]
-        square.append(np.square(k).astype(np.float32).reshape(around))
+        squares.append(np.square(k).astype(np.float32).reshape(around))
         counts.append(count.astype(np.float32).reshape(around))
-    return square, counts
+    return squares, counts
 
 
-def _square(radius: float) -> np.float32:
+def square(radius: float) -> np.float32:
     """Of the wavenumber beyond which a filter of so many cells keeps nothing."""
     return np.float32((CUT / radius) ** 2)

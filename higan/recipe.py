@@ -515,5 +515,5 @@ def _known_keys(where: list[str]) -> list[str]:
             return _known_keys([]) if len(where) == 1 else sorted(ScalingConfig.model_fields)
         annotation = model.model_fields[part].annotation
         # An optional part is a model, or None.
-        model = next(part for part in (*get_args(annotation), annotation) if hasattr(part, "model_fields"))
+        model = next(kind for kind in (*get_args(annotation), annotation) if hasattr(kind, "model_fields"))
     return sorted(model.model_fields)

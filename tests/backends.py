@@ -58,9 +58,9 @@ def top_hats():
 
 def smoothed():
     """What an excursion set sees of two boxes, and its scatter."""
-    from higan.excursion import smoothings
+    from higan.networks.layers import sharp_cuts
 
-    channels, scatter = smoothings(np.random.default_rng(3).normal(size=(2, 6, 9, 8, 1)).astype("float32"), [1.0, 2.5])
+    channels, scatter = sharp_cuts(np.random.default_rng(3).normal(size=(2, 6, 9, 8, 1)).astype("float32"), [1.0, 2.5])
     return np.concatenate([host(channels).ravel(), host(scatter).ravel()])
 
 

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from keras import ops
 
+from higan.adversarial import loop
 from higan.adversarial.batches import Batches
 from higan.emulator import Emulator
 from higan.errors import MapSetError, RecipeError
-from higan.excursion import CUT, SharpCuts, smoothings
+from higan.excursion import CUT, SharpCuts, widest
 from higan.networks.config import ExcursionSet, GeneratorConfig
+from higan.networks.layers import sharp_cuts
 from higan.recipe import validate_recipe
 from higan.scaling import Linear
 from tests import backends, tiny
@@ -37,7 +39,8 @@ def test_a_wave_is_cut_off_at_its_wavenumber(ndim, waves):
         at = CUT / (2 * np.pi * waves / n)
         _, below, above = SharpCuts(wave + 1.0, [0.99 * at, 1.01 * at])
         np.testing.assert_allclose(below, (wave + 1.0) * (1 + 0.33 * at), atol=1e-5)
-        np.testing.assert_allclose(above, 1 + 1.01 / 3 * at, atol=1e-5)
+        # No wave is longer than the map, and a radius that leaves none is above no barrier.
+        np.testing.assert_allclose(above, 1 + 1.01 / 3 * at if waves > 1 else -np.inf, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(9,), (12, 10), (8, 6, 5), (6, 1)])
@@ -59,15 +62,27 @@ def test_scatter_is_the_logarithm_of_the_variance(shape):
 @pytest.mark.parametrize("shape", [(16,), (8, 12), (6, 9, 8)])
 def test_the_same_as_tensors(shape):
     x = field(2, *shape, 1)
-    channels, scatter = map(backends.host, smoothings(x, RADII))
+    channels, scatter = map(backends.host, sharp_cuts(x, RADII))
     for i, each in enumerate(x[..., 0]):
         cuts = SharpCuts(each, RADII)
         np.testing.assert_allclose(channels[i], np.stack(list(cuts), axis=-1), atol=1e-5)
         np.testing.assert_allclose(scatter[i], cuts.scatter(), atol=1e-4)
 
 
-def test_radii():
-    assert np.allclose(ExcursionSet(smallest=0.9, step=1.6, radii=3).cells, [0.9, 1.44, 2.304])
+@pytest.mark.parametrize("periodic", [True, False])
+def test_radii_that_leave_nothing(periodic):
+    """Are above no barrier: a small map is painted with the radii that fit into it, whatever the others would say."""
+    x, most = field(6, 8), widest((6, 8), periodic)
+    cuts = [*SharpCuts(x, [0.999 * most, 1.001 * most], periodic)]
+    assert cuts[1].std() > 0 and np.all(cuts[2] == -np.inf)
+    if periodic:
+        channels = backends.host(sharp_cuts(x[None, ..., None], [0.999 * most, 1.001 * most])[0])
+        np.testing.assert_allclose(channels[0], np.stack(cuts, axis=-1), atol=1e-5)
+    radii = ExcursionSet(smallest=1.0, step=2.0, radii=3).cells  # of which the largest is beyond 16 cells / 2.6
+    assert radii == [1.0, 2.0, 4.0]
+    wide = tiny.painter(excursion_set={"smallest": 1.0, "step": 2.0, "radii": 3})
+    wide.model.get_layer("barrier_slopes").bias.assign([0.0, 0.0, 0.0, 1.0])
+    assert np.isfinite(wide.with_excursion(x[None, ..., None], np.array([[2.0, 15.0]]), periodic)).all()
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +165,7 @@ def test_few_smoothed_maps_are_kept(monkeypatch):
     args = maps, np.arange(len(maps)), [("density", Linear())], [("density", Linear())], np.zeros((8, 0))
     make = [Batches(*args, batch_size=4, seed=1, network=config) for _ in range(2)]
     expected = make[0](3)["fields"]
-    monkeypatch.setattr("higan.adversarial.batches.MOST_KEPT", 2 * 3 * 16 * 16 * 2)
+    monkeypatch.setattr("higan.adversarial.batches.MOST_KEPT", 2 * 3 * 16 * 16 * 2)  # half precision
     np.testing.assert_array_equal(make[1](3)["fields"], expected)
     assert len(make[0]._smoothed) == 4 and len(make[1]._smoothed) == 2
 
@@ -177,6 +192,19 @@ def test_refusals(generator, data, message):
     recipe["data"] |= data
     with pytest.raises(RecipeError, match=message):
         validate_recipe(recipe)
+
+
+def test_what_trainings_refuse(tmp_path):
+    """Radii that leave nothing of the maps; and top-hats for a network that began with an excursion set."""
+    with pytest.raises(RecipeError, match=r"smooths over 33\.8 cells, which leaves of maps of 16 x 16 nothing"):
+        loop.train(tiny.recipe(generator={"excursion_set": {**SET, "step": 6.13}}), tmp_path / "run", maps=tiny.maps())
+    initial = tiny.save(tiny.card(excursion_set=SET), tmp_path / "tiny")
+    more = tiny.recipe(
+        generator={**tiny.NETWORK, "excursion_set": SET, "top_hats": [1.0]}, training={"initial": str(initial)}
+    )
+    with pytest.raises(RecipeError, match="was trained with other network"):
+        loop.train(more, tmp_path / "run", maps=tiny.maps())
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_sky(emulator):

@@ -94,6 +94,10 @@ ABSURD = {
     "axis": ({"shape": [2**40, 2]}, "shape.0: Input should be less than 2097152"),
     "axes": ({"shape": [16] * 99}, "shape: List should have at most 3 items"),
     "other axes": ({"shape": [16]}, "maps of shape [16] have not 2 dimensions"),
+    "smoothed fields": (
+        {"network__excursion_set": {"smallest": 1.0, "radii": 4}, "inputs": []},
+        "network.excursion_set smooths one field, and there are 0 inputs",
+    ),
     "profiles": (
         {"ndim": 3, "shape": [8] * 3, "network__profiles": 2, "network__latent": 3, "network__centred": True},
         "network.profiles are of maps in two dimensions, not in 3",

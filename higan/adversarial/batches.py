@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -21,7 +21,7 @@ from higan.scaling import Scaling
 
 Batch = dict[str, Any]
 _ORDER, _AUGMENT, _SKY = 1, 2, 3  # streams of the generator, beside one another for one seed
-MOST_KEPT = 4e9  # bytes of smoothed maps, which take longer to make than to train on
+MOST_KEPT = 4e9  # bytes of smoothed maps, which take long to make; of the others all is made anew
 
 
 class Batches:
@@ -99,7 +99,7 @@ class Batches:
         self.batch_size, self.group, self.seed = batch_size, maps_per_simulation, seed
         self.symmetries = tuple(symmetries)
         self.network, self.realisations = network, realisations
-        self._smoothed: OrderedDict[int, tuple[np.ndarray, np.ndarray]] = OrderedDict()
+        self._smoothed: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._epoch: tuple[int, np.ndarray] = (0, self._shuffled(0))
         if not len(self._epoch[1]):
             raise TrainingError(
@@ -108,7 +108,11 @@ class Batches:
             )
 
     def __call__(self, step: int) -> Batch:
-        """The batch of one step: maps, fields, parameters, noise (a list), interpolation, sky, flux and radius."""
+        """The batch of one step: maps, fields, parameters, noise (a list), interpolation, sky, flux and radius.
+
+        With an excursion set the fields are followed, channel by channel, by what its filters leave of them, and
+        `scatter` is the logarithm of the variance of each over the whole map.
+        """
         first = step * self.batch_size
         rng = self._rng(_AUGMENT, step)
         moves = [Symmetry.draw(rng, self.maps.shape, self.symmetries) for _ in range(self.batch_size)]
@@ -220,9 +224,10 @@ class Batches:
         field = scaling.forward(self.maps.read(name, [row])[0])
         cuts = SharpCuts(field, self.network.excursion_set.cells, self.maps.geometry.periodic)
         _, *smoothed = (cut.astype(np.float16) for cut in cuts)
-        found = self._smoothed[row] = np.stack(smoothed), cuts.scatter()
-        while len(self._smoothed) > max(1, MOST_KEPT // found[0].nbytes):
-            self._smoothed.popitem(last=False)
+        found = np.stack(smoothed), cuts.scatter()
+        # None makes room for another: in shuffled epochs those that are kept come again as soon as any.
+        if (len(self._smoothed) + 1) * found[0].nbytes <= MOST_KEPT:
+            self._smoothed[row] = found
         return found
 
     def _part(self, smoothed: np.ndarray, move: Symmetry, corner: Sequence[int] | None) -> np.ndarray:

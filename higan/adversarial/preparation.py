@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from higan import scaling
 from higan.checkpoint import Card, DrawnCard, ParameterCard, find_checkpoint, library_versions, load_card
 from higan.errors import MapSetError, RecipeError, TrainingError
+from higan.excursion import widest
 from higan.mapset import MapSet, Parameter
 from higan.photometry import PIXEL, UnitFlux, flux, of_pixels
 from higan.recipe import Recipe
@@ -320,6 +321,12 @@ def _large_enough(recipe: Recipe, maps: MapSet) -> None:
         f"generator.smoothed_noise = {network.smoothed_noise} is for {smoothed} cells and more a side": smoothed,
         f"generator.exclusion has windows of {window} cells a side": window,
     }
+    radius, most = network.excursion_set.cells[-1] if network.excursion_set else 0, widest(maps.shape)
+    if radius > most:
+        raise RecipeError(
+            f"generator.excursion_set smooths over {radius:.3g} cells, which leaves of maps of "
+            f"{' x '.join(map(str, maps.shape))} nothing but their mean: {most:.3g} are the most. Take fewer radii."
+        )
     compared = {f"objective.one_point_lags has pairs {lag} cells apart to both sides": 2 * lag + 1}
     for name in ("pixel_scales", "one_point_scales"):
         largest = max(getattr(objective, name))
@@ -365,6 +372,8 @@ def scaled_as(card: Card, initial: Path) -> Card:
 
     now, then = seen(card), seen(before)
     added = {name: getattr(card.network, name) for name in ADDED if not getattr(before.network, name)}
+    if before.network.excursion_set:  # whose network is there, and takes no other inputs
+        added.pop("top_hats", None)
     if "top_hats" in added:
         added["top_hat_widths"] = card.network.top_hat_widths
     then["network"] = before.network.model_copy(update=added)

@@ -107,7 +107,8 @@ class Step:
         state : State
             Must not be used afterwards (its memory may be).
         batch : mapping
-            maps (batch, *shape, c), fields, parameters and noise (a list), all scaled float32 numpy arrays: this
+            maps (batch, *shape, c), fields, parameters and noise (a list), with an excursion set scatter, as
+            :class:`higan.adversarial.batches.Batches` makes them, all scaled float32 numpy arrays: this
             process' part of the batch. Noise of several realisations follows upon that of the first, along the batch.
             Where maps are observed, sky (2 batch, *shape, c), standard normal, for true and then for generated maps,
             and flux (batch,), what the maps were divided by. With losses of stamps' sizes and shapes, radius

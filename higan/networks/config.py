@@ -130,13 +130,14 @@ class GeneratorConfig(BaseModel):
         the field, and of what the filter of each of these radii leaves of it, the most by which one is above a barrier
         goes to the networks beside the field. A barrier depends on the radius, on the parameters, and on the variance
         that the field of this very box has at that radius, as 21cmFAST gives every box the mean collapsed fraction of
-        all. Such filters see the whole map (:mod:`higan.excursion`), which has to have one input field and no middle.
+        all. Such filters see the whole map (:mod:`higan.excursion`), which has one input field, no middle and no latent
+        vector.
     top_hat_widths : list of int
         Channels of the layers of the network that sees the means in top-hats, or what is above the barrier.
     stochastic_barrier : bool
-        That network sees the noise of every level, too, interpolated: what it decides
-        depends on what no map says, such as the density in front of a slab and behind it, which is alike over as large
-        scales. Noise that comes up through the U-Net gets there late in a training.
+        That network sees the noise of every level, too, interpolated: what it decides depends on what no map says, such
+        as the density in front of a slab and behind it, which is alike over as large scales. Noise that comes up
+        through the U-Net gets there late in a training.
     smoothed_noise : int
         So many times the noise of the coarsest level is smoothed, each time over twice as many of its cells, and given
         beside it wherever it goes: noise is white on scales larger than a coarse cell, and what a map leaves open there

@@ -7,6 +7,7 @@ extent of the map it is painted in, and a box rolled by the generator's stride g
 from __future__ import annotations
 
 import itertools
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from higan.excursion import LEAST, square, wavenumbers, widest
 from higan.networks.config import half_width, halvings
 from higan.scaling import Scaling
 
@@ -221,6 +223,39 @@ class TopHats(keras.layers.Layer):
         beyond = self._beyond(len(shape) - 2)
         inner = [None if n is None else n - 2 * cells for n, cells in zip(shape[1:-1], beyond, strict=True)]
         return (shape[0], *inner, shape[-1] * len(self.radii))
+
+
+def sharp_cuts(field: Any, radii: Sequence[float]) -> tuple[Any, Any]:
+    """:class:`higan.excursion.SharpCuts` of periodic maps (n, *shape, 1), all as channels; and their scatter."""
+    shape, last = tuple(field.shape[1:-1]), len(field.shape) - 2
+    squares, counts = wavenumbers(shape, periodic=True)
+    modes = ops.rfft(ops.cast(field, "float32")[..., 0])
+    for axis in range(1, last):
+        modes = _along(axis, modes)
+    power = math.prod(counts) * (ops.square(modes[0]) + ops.square(modes[1])) / math.prod(shape) ** 2
+    channels, variances, axes = [field], [], tuple(range(1, last + 1))
+    mean = power[(slice(None), *(0,) * last)]
+    for radius in [0.0, *radii]:
+        scale, kept = (
+            1 + radius / 3,
+            np.float32(1) if not radius else (sum(squares) <= square(radius)).astype("float32"),
+        )
+        variances.append(scale**2 * (ops.sum(kept * power, axis=axes) - mean))
+        if radius:
+            # The inverse transform is that of the complex conjugate, conjugated.
+            smooth = (kept * modes[0], -kept * modes[1])
+            for axis in range(1, last):
+                smooth = _along(axis, smooth)
+            smooth = ops.irfft((smooth[0], -smooth[1]), fft_length=shape[-1])
+            smooth = scale / math.prod(shape[:-1]) * smooth[..., None]
+            channels.append(smooth if radius <= widest(shape) else ops.full_like(smooth, -np.inf))
+    return ops.concatenate(channels, axis=-1), ops.log(ops.maximum(ops.stack(variances, axis=-1), LEAST))
+
+
+def _along(axis: int, modes: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The Fourier transform along an axis of (real, imaginary) parts."""
+    real, imaginary = ops.fft(tuple(ops.swapaxes(part, axis, -1) for part in modes))
+    return ops.swapaxes(real, axis, -1), ops.swapaxes(imaginary, axis, -1)
 
 
 class Above(keras.layers.Layer):

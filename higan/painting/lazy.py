@@ -40,7 +40,7 @@ def paint_lazily(
 
     A task takes its region of the input alone, so that computing a block reads and paints no other, and a process
     paints one tile at a time, however many threads it has: its memory is that of a tile.
-    What an excursion set smooths is a whole map, which a task of its own then reads, in the memory of seven of them.
+    What an excursion set smooths is a whole map, which a task of its own then reads, in the memory of eight of them.
 
     Parameters
     ----------

@@ -15,11 +15,12 @@ from keras import ops
 from higan import scaling
 from higan.checkpoint import Card, check_size, load_card, load_weights
 from higan.errors import ParameterError
-from higan.excursion import SharpCuts, smoothings
+from higan.excursion import SharpCuts
 from higan.mapset import MapSet
 from higan.matter import Cosmology, draw_density
 from higan.networks.config import GeneratorConfig, half_width, halvings
 from higan.networks.generator import barrier, build_generator
+from higan.networks.layers import sharp_cuts
 from higan.noise import generator_noise
 from higan.photometry import flux
 from higan.quantile_mapping import QuantileMapping
@@ -186,6 +187,8 @@ class Painter:
     def paint(self, fields: Any, parameters: Any, noise: Sequence[Any]) -> Any:
         """Physical output of physical input, in keras.ops alone: differentiable, no checks.
 
+        An excursion set takes maps as periodic, and needs to know their shape when it is compiled.
+
         Parameters
         ----------
         fields : tensor, shape (batch, *shape, n_inputs)
@@ -205,7 +208,7 @@ class Painter:
             scaled = [s.forward(fields[..., i : i + 1], xp=ops) for i, s in enumerate(self.inputs)]
             inputs = [ops.concatenate(scaled, axis=-1) if len(scaled) > 1 else scaled[0]]
             if self.card.network.excursion_set:
-                inputs = list(smoothings(inputs[0], self.card.network.excursion_set.cells))
+                inputs = list(sharp_cuts(inputs[0], self.card.network.excursion_set.cells))
         if len(self.lower):
             tensors = (ops.convert_to_tensor(x, dtype="float32") for x in (parameters, self.lower, self.upper))
             inputs.append(scale_parameters(*tensors))
@@ -241,7 +244,7 @@ class Painter:
     def with_excursion(self, fields: np.ndarray, parameters: np.ndarray, periodic: bool = True) -> np.ndarray:
         """Whole maps (n, *shape, 1), and beside them by how much they are above the barrier of the excursion set.
 
-        Maps of cards without one are given back as they are. Takes the memory of some seven maps of float32.
+        Maps of cards without one are given back as they are. Takes the memory of some eight maps of float32.
         """
         network = self.card.network
         if network.excursion_set is None or self._barrier is None:
@@ -251,7 +254,7 @@ class Painter:
         for both, theta in zip(out, self.scale_parameters(np.asarray(parameters, np.float32)), strict=True):
             cuts = SharpCuts(self.inputs[0].forward(both[..., 0]), network.excursion_set.cells, periodic)
             told = [cuts.scatter()[None], *([theta[None]] if len(self.lower) else [])]
-            (heights,) = np.asarray(self._barrier.predict_on_batch(told))
+            (heights,) = ops.convert_to_numpy(self._barrier(told))
             both[..., 1] = -np.inf
             for cut, height in zip(cuts, heights, strict=True):
                 cut -= height
@@ -282,7 +285,7 @@ class Painter:
             return self.model
         with _building:
             if around not in self._of_tiles:
-                self._of_tiles[around] = build_model(self.card, around=around, excursion=True)
+                self._of_tiles[around] = build_model(self.card, around=around, excursion=self._barrier is not None)
             # By way of numpy: JAX gives the arrays that it predicts with away.
             assign(self._of_tiles[around], weights_of(self.model, self.model.get_weights()))
             return self._of_tiles[around]

@@ -1,7 +1,8 @@
 """Paint a map set of any length into a file, batch by batch: memory does not grow with the number of maps.
 
-Maps too large to be painted whole are painted, read and written tile by tile: nor does it grow with their size. What
-ends the process, kill -9 included, leaves ``path.partial`` beside the output; the same call goes on there.
+Maps too large to be painted whole are painted, read and written tile by tile: nor does it grow with their size, but
+where an excursion set looks at whole maps first. What ends the process, kill -9 included, leaves ``path.partial``
+beside the output; the same call goes on there.
 """
 
 from __future__ import annotations
@@ -159,11 +160,10 @@ def paint_to_file(
         return fields[full_batch(start) - start]
 
     @functools.lru_cache(maxsize=1)
-    def with_excursion(start: int) -> np.ndarray:
-        """The whole maps of a batch, with what the excursion set sees of all of each."""
-        once = maps_of(start)
+    def whole_maps(once: tuple[int, ...], start: int) -> np.ndarray:
+        """Maps as an excursion set sees them; drawn ones are those of the batch that begins at `start`."""
         whole = draw_all(start) if drawn else emulator.painter.read_inputs(maps, once)
-        return emulator.painter.with_excursion(whole, theta[once], wrap)
+        return emulator.painter.with_excursion(whole, theta[list(once)], wrap)
 
     def maps_of(start: int) -> np.ndarray:
         """The maps that a batch is painted on."""
@@ -182,7 +182,7 @@ def paint_to_file(
 
         def read(place: tuple[slice, ...]) -> np.ndarray:
             if card.network.excursion_set:
-                return with_excursion(start)[:, *place]
+                return whole_maps(tuple(once.tolist()), start if drawn else 0)[:, *place]
             return draw_all(start)[:, *place] if drawn else emulator.painter.read_inputs(maps, once, place)
 
         return part.join(map(read, part.places())), theta[once], part, seed, row[full], draw[full]

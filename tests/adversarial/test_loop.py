@@ -571,7 +571,7 @@ def test_three_dimensions_in_crops(tmp_path):
     """What was trained on crops paints whole boxes; the validation is of these."""
     maps = tiny.maps(n_sim=6, per_sim=1, shape=(16, 16, 16))
     recipe = tiny.recipe(
-        generator={"top_hats": [1.5]},
+        generator={"top_hats": [1.5], "excursion_set": {"smallest": 0.9, "step": 1.6, "radii": 3}},
         objective={
             "spectral": "crps",
             "spectral_weight": 1.0,
@@ -579,7 +579,7 @@ def test_three_dimensions_in_crops(tmp_path):
             "spectral_floor": 0.01,
             "spectral_slope_weight": 1.0,
         },
-        training={"maps": 8, "crop": 4, "context": 4, "maps_per_simulation": 2, "tick_maps": 8},
+        training={"maps": 8, "crop": 4, "context": 4, "maps_per_simulation": 2, "tick_maps": 8, "accumulate": 2},
     )
     checkpoint = loop.train(recipe, tmp_path / "run", maps=maps)
     card = load_card(checkpoint)
