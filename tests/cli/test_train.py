@@ -24,8 +24,7 @@ TICKS = [16, 32, 48, 64, 80, 96]
 def trained(map_set, tmp_path_factory):
     """A recipe, and the folder of a run of it that nothing interrupted."""
     folder = tmp_path_factory.mktemp("train")
-    excursion = {"smallest": 0.9, "step": 1.6, "radii": 3}
-    recipe = tiny.recipe_toml(folder / "tiny.toml", map_set.path, generator={"excursion_set": excursion})
+    recipe = tiny.recipe_toml(folder / "tiny.toml", map_set.path)
     assert main(["train", str(recipe), "--output", str(folder / "run")]) == 0
     return recipe, folder / "run"
 
