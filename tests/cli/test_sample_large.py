@@ -107,14 +107,15 @@ def test_tiles_are_the_whole(source, output, options, boxes, box, tmp_path, tile
     assert found.std() > 0.1
 
 
-def test_tiles_of_an_excursion_set_are_the_whole(box, map_set, tmp_path, tiles):
+def test_tiles_of_an_excursion_set_are_the_whole(tmp_path, tiles):
     """Which smooths whole maps before any tile is painted."""
     card = tiny.card(widths=[4, 6], excursion_set={"smallest": 0.9, "step": 1.6, "radii": 3})
-    checkpoint, maps = tiny.save(card, tmp_path / "tiny"), MapSet.open(map_set.path)
+    checkpoint, maps = tiny.save(card, tmp_path / "tiny"), tiny.maps(n_sim=3, per_sim=1)
+    source = maps.save(tmp_path / "maps.h5")
     command = ["sample", str(checkpoint), "--seed", "7", "--realisations", "2"]
     for output in ("out.h5", "out.zarr"):
         tiles.clear()
-        given = ["--input", str(map_set.path), "--output", str(tmp_path / output), "--tile", "8"]
+        given = ["--input", str(source), "--output", str(tmp_path / output), "--tile", "8"]
         assert main(command + given) == 0
         assert len(tiles) == len(maps) * 2 * 4
     expected = higan.load(checkpoint).sample(maps, seed=7, realisations=2)
