@@ -130,7 +130,7 @@ class Batches:
         }
         if self.inputs:
             batch["fields"] = self._scaled(self.inputs, rows, moves, corners)
-        if self.inputs and self.network is not None and self.network.excursion_set:
+        if self.network is not None and self.network.excursion_set:
             smoothed, scatter = zip(*map(self._smoothings, rows), strict=True)
             places = [None] * len(rows) if corners is None else corners.tolist()
             parts = [self._part(*each) for each in zip(smoothed, moves, places, strict=True)]

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from higan.adversarial.objectives import crps
+from higan.networks.layers import fourier_along
 from higan.scaling import Scaling
 from higan.validation.power_spectrum import axis_shares, bin_weights, taper
 
@@ -334,8 +335,7 @@ def _transform(maps: Any, window: str | None) -> tuple[Any, Any]:
     maps = (maps - sums / weights.sum()) * weights
     modes = ops.rfft(maps)
     for axis in range(2, ndim + 1):
-        modes = tuple(ops.swapaxes(part, axis, -1) for part in modes)
-        modes = tuple(ops.swapaxes(part, axis, -1) for part in ops.fft(modes))
+        modes = fourier_along(axis, modes)
     n, c, *sides = modes[0].shape
     modes = ops.stack([ops.reshape(part, (n, c, math.prod(sides))) for part in modes], axis=-1)
     return ops.reshape(sums, (n, c)), modes

@@ -231,7 +231,7 @@ def sharp_cuts(field: Any, radii: Sequence[float]) -> tuple[Any, Any]:
     squares, counts = wavenumbers(shape, periodic=True)
     modes = ops.rfft(ops.cast(field, "float32")[..., 0])
     for axis in range(1, last):
-        modes = _along(axis, modes)
+        modes = fourier_along(axis, modes)
     power = math.prod(counts) * (ops.square(modes[0]) + ops.square(modes[1])) / math.prod(shape) ** 2
     channels, variances, axes = [field], [], tuple(range(1, last + 1))
     mean = power[(slice(None), *(0,) * last)]
@@ -245,14 +245,14 @@ def sharp_cuts(field: Any, radii: Sequence[float]) -> tuple[Any, Any]:
             # The inverse transform is that of the complex conjugate, conjugated.
             smooth = (kept * modes[0], -kept * modes[1])
             for axis in range(1, last):
-                smooth = _along(axis, smooth)
+                smooth = fourier_along(axis, smooth)
             smooth = ops.irfft((smooth[0], -smooth[1]), fft_length=shape[-1])
             smooth = scale / math.prod(shape[:-1]) * smooth[..., None]
             channels.append(smooth if radius <= widest(shape) else ops.full_like(smooth, -np.inf))
     return ops.concatenate(channels, axis=-1), ops.log(ops.maximum(ops.stack(variances, axis=-1), LEAST))
 
 
-def _along(axis: int, modes: tuple[Any, Any]) -> tuple[Any, Any]:
+def fourier_along(axis: int, modes: tuple[Any, Any]) -> tuple[Any, Any]:
     """The Fourier transform along an axis of (real, imaginary) parts."""
     real, imaginary = ops.fft(tuple(ops.swapaxes(part, axis, -1) for part in modes))
     return ops.swapaxes(real, axis, -1), ops.swapaxes(imaginary, axis, -1)
