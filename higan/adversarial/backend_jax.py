@@ -12,7 +12,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -27,8 +27,8 @@ from higan.errors import TrainingError
 AXIS = "replica"
 
 
-def value_and_grad(function: Callable[[Sequence[Any]], tuple[Any, Any]]) -> Callable[[Sequence[Any]], Any]:
-    """Of ``function(variables) -> (value, auxiliary)``: a function that gives ((value, auxiliary), gradients)."""
+def value_and_grad(function: Callable[[Any], tuple[Any, Any]]) -> Callable[[Any], Any]:
+    """Of ``function(x) -> (value, auxiliary)``: a function that gives ((value, auxiliary), gradient)."""
     return jax.value_and_grad(function, has_aux=True)
 
 

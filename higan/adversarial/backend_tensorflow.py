@@ -18,16 +18,15 @@ from higan.adversarial.workers import of_another
 from higan.errors import TrainingError
 
 
-def value_and_grad(function: Callable[[Sequence[Any]], tuple[Any, Any]]) -> Callable[[Sequence[Any]], Any]:
-    """Of ``function(variables) -> (value, auxiliary)``: a function that gives ((value, auxiliary), gradients)."""
+def value_and_grad(function: Callable[[Any], tuple[Any, Any]]) -> Callable[[Any], Any]:
+    """Of ``function(x) -> (value, auxiliary)``: a function that gives ((value, auxiliary), gradient)."""
 
-    def both(variables: Sequence[Any]) -> Any:
+    def both(x: Any) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            for variable in variables:
-                tape.watch(variable)
-            value, auxiliary = function(variables)
-        gradients = tape.gradient(value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return (value, auxiliary), gradients
+            tape.watch(x)
+            value, auxiliary = function(x)
+        gradient = tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return (value, auxiliary), gradient
 
     return both
 

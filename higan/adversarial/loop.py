@@ -121,10 +121,10 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
 
     # Networks: two to train, one in float32 that carries the averaged weights.
     from higan.adversarial.statistics import Statistics
-    from higan.adversarial.step import Step
+    from higan.adversarial.step import Step, parted
     from higan.adversarial.step_config import StepConfig
     from higan.networks.discriminator import build_discriminator
-    from higan.painting.painter import Painter, build_model, scale_parameters, weights_of
+    from higan.painting.painter import Painter, assign, build_model, scale_parameters, weights_of
 
     workers.backend.deterministic()
     if not workers.backend.accelerated():
@@ -239,8 +239,8 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
             losses = []
             average = step_function.backend.to_host(state["average"])
             check_finite({"average": average}, step + 1)
-            for variable, value in zip(averaged.model.trainable_variables, average, strict=True):
-                variable.assign(value)
+            weights = weights_of(generator, parted(average, generator))
+            assign(averaged.model, weights)
             result = monitor()
             hours_now = hours + (time.monotonic() - began) / 3600
             trackers.metrics({**means, **result.scalars, "maps_per_s": speed, "hours": hours_now}, seen)
@@ -255,7 +255,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
                         "training": {**card.training, "maps_seen": seen, "hours": hours_now},
                     }
                 )
-                save_checkpoint(run / "checkpoint", kept, dict(weights_of(generator, average)), overwrite=True)
+                save_checkpoint(run / "checkpoint", kept, dict(weights), overwrite=True)
             save_state(run / STATE, state, step + 1, best, hours_now, order, step_function.backend)
             error = f"|R-1| {result.scalars['mean_abs_R_minus_1']:.3f}"
             if stopped and step + 1 != last:

@@ -27,7 +27,7 @@ from higan.adversarial.spectrum import (
     surplus,
 )
 from higan.adversarial.step_config import StepConfig
-from higan.networks.layers import by_channel, forward, restore
+from higan.networks.layers import by_channel, forward, restore, split
 from higan.scaling import Scaling
 
 LATE = 8  # one in so many of the generated maps so far, the last, make up their mean power
@@ -126,7 +126,7 @@ class MapLosses:
         true = repeat(true, config.losses.realisations)
         return spectral_loss(generated, true, *options)
 
-    def _mean_power(self, state: State, pairs: Sequence[tuple[Any, Any]], count: Any) -> tuple[list[Any], Any, Any]:
+    def _mean_power(self, state: State, pairs: Sequence[tuple[Any, Any]], count: Any) -> tuple[Any, Any, Any]:
         """The running means of generated and true power, how far they are apart, and the loss that mends it."""
         config, losses = self.config, self.config.losses
         now = []
@@ -136,9 +136,10 @@ class MapLosses:
         generated, true = (ops.stack(powers) for powers in zip(*now, strict=True))
         seen = self.mean((ops.stop_gradient(generated), true))
         # The truth stays what it is, and all of it seen so far counts; the generator changes, and its mean is of late.
+        means = split(state["mean_power"], (1, 1), axis=0)
         kept = [
-            mean + (power - mean) * ops.minimum(pace / count, 1.0)
-            for mean, power, pace in zip(state["mean_power"], seen, (LATE, 1.0), strict=True)
+            mean[0] + (power - mean[0]) * ops.minimum(pace / count, 1.0)
+            for mean, power, pace in zip(means, seen, (LATE, 1.0), strict=True)
         ]
         excess = surplus(*kept)
         # The gradient is that of the logarithm of the batch's power: one with a very bright map pulls no harder than
@@ -147,7 +148,7 @@ class MapLosses:
         # The mean of the field (k = 0) weighs as much as all other scales together.
         others = ops.moveaxis(loss[:, 1:], 1, 0)
         others = over_octaves(others)[0] if losses.modes_by_octave else ops.mean(others)
-        return kept, ops.mean(ops.abs(excess)), ops.mean(loss[:, 0]) + others
+        return ops.stack(kept), ops.mean(ops.abs(excess)), ops.mean(loss[:, 0]) + others
 
     def _target(self, scaling: Scaling, maps: Any) -> Any:
         """What the pixel loss aims at: true maps, whose cells on a physical bound lie `margin` beyond it."""

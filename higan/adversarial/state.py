@@ -32,9 +32,8 @@ def orders(**networks: Any) -> dict[str, str]:
 def save_state(
     path: Path, state: Any, step: int, best: float, hours: float, order: Mapping[str, str], backend: Any
 ) -> None:
-    groups = backend.to_host(state)
-    check_finite(groups, step)
-    arrays = {f"{name}/{i:04d}": array for name, values in groups.items() for i, array in enumerate(values)}
+    arrays = backend.to_host(state)
+    check_finite(arrays, step)
     try:
         replace_hdf5(path, arrays, {"step": step, "best": best, "hours": hours, **_attributes(order)})
     except OSError as error:
@@ -47,12 +46,12 @@ def load_state(path: Path, like: Any, order: Mapping[str, str], backend: Any) ->
     try:
         with h5py.File(path, "r") as file:
             _check_order(file, order)
-            state = {name: [file[f"{name}/{i:04d}"][()] for i in range(len(arrays))] for name, arrays in like.items()}
+            state = {name: file[name][()] for name in like}
             scalars = int(file.attrs["step"]), float(file.attrs["best"]), float(file.attrs["hours"])
-        for name, arrays in like.items():
-            if [w.shape for w in state[name]] != [w.shape for w in arrays]:
-                raise ValueError(f"{name} has other shapes")
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        for name, array in like.items():
+            if state[name].shape != array.shape:
+                raise ValueError(f"{name} has another shape")
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise TrainingError(f"{path} cannot be read ({error}): the state is damaged. Train anew.") from error
     return backend.to_device(state), *scalars
 
@@ -93,16 +92,12 @@ def _run_weights(path: Path, names: tuple[str, ...], state: Any, order: Mapping[
     try:
         with h5py.File(path, "r") as file:
             _check_order(file, {name: order[name] for name in names if name in order})
-            for name in names:
-                if name in file and name in new:
-                    new[name] = [file[f"{name}/{i:04d}"][()] for i in range(len(new[name]))]
-    except (OSError, KeyError) as error:
+            new |= {name: file[name][()] for name in names if name in file and name in new}
+    except (OSError, TypeError) as error:
         raise TrainingError(
             f"{path} cannot be read ({error}). Give the folder of a run that has it, or that of its checkpoint."
         ) from error
-    if [w.shape for name in sorted(new) for w in new[name]] != [
-        w.shape for name, arrays in sorted(state.items()) for w in arrays
-    ]:
+    if any(new[name].shape != state[name].shape for name in new):
         raise TrainingError(f"{path} holds networks of other shapes. Take its [discriminator], too, into the recipe.")
     return backend.to_device({**new, "average": new["generator"]})
 
@@ -112,22 +107,24 @@ def _checkpoint_weights(folder: Path, generator: Any, state: Any, backend: Any) 
 
     What its network lacks starts as in a new one: slopes, gates and noise in the barrier without effect.
     """
+    from higan.adversarial.step import joined, parted
     from higan.painting.painter import Painter, weight_names, weights_of
 
     before = Painter.load(folder).model
     weights = weights_of(before, before.get_weights())
     new = backend.to_host(state)
+    arrays = parted(new["generator"], generator)
     for i, name in enumerate(weight_names(generator)):
         if name in weights:
             # Those that the head has for slopes alone are 0, as those of what is new to the network of top-hats.
-            values = np.zeros_like(new["generator"][i])
+            values = np.zeros_like(arrays[i])
             values[tuple(slice(n) for n in weights[name].shape)] = weights[name]
-            new["generator"][i] = values
-    return backend.to_device({**new, "average": new["generator"]})
+            arrays[i] = values
+    return backend.to_device({**new, "generator": joined(arrays), "average": joined(arrays)})
 
 
-def check_finite(groups: Mapping[str, Any], step: int) -> None:
+def check_finite(arrays: Mapping[str, Any], step: int) -> None:
     """Refuse weights that the last update has made NaN or infinite, though the losses before it were not."""
     for name in ("generator", "discriminator", "average"):
-        if not all(np.isfinite(array).all() for array in groups.get(name, ())):
+        if not np.isfinite(arrays.get(name, 0.0)).all():
             raise TrainingError(f"weights ({name}) became NaN or infinite before step {step}. {KEPT}")

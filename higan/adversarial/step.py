@@ -1,12 +1,14 @@
 """One training step, written once in keras.ops as a function of (state, batch): losses, gradients, Adam, averages.
 
-The backend's file gives the gradients and compiles the step. The state is a flat dictionary of lists of arrays, so
-that saving, resuming and comparing backends need nothing else.
+The backend's file gives the gradients and compiles the step. The state is a flat dictionary of arrays, so that saving,
+resuming and comparing backends need nothing else. All weights of a network are one vector in it: operations on each
+of a hundred would take as long to trace as the losses.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +21,7 @@ from higan.adversarial.map_losses import MapLosses, bounded, repeat
 from higan.adversarial.objectives import Loss, unit_norm_penalty, zero_centred_penalty
 from higan.adversarial.parts import each, in_parts, of_parts
 from higan.adversarial.step_config import StepConfig
-from higan.networks.layers import by_channel, forward, restore, within
+from higan.networks.layers import by_channel, forward, restore, split, within
 from higan.validation.power_spectrum import bin_weights
 
 
@@ -76,19 +78,17 @@ class Step:
 
     def initial_state(self) -> State:
         """Initial weights, moments and averages, on the device."""
-        weights = {"generator": [np.asarray(ops.convert_to_numpy(w)) for w in self.generator.trainable_variables]}
-        if self.discriminator is not None:
-            variables = self.discriminator.trainable_variables
-            weights["discriminator"] = [np.asarray(ops.convert_to_numpy(w)) for w in variables]
-        state = {"average": [w.copy() for w in weights["generator"]]}
-        for name, arrays in weights.items():
-            state[name] = arrays
-            state[f"{name}_m"] = [np.zeros_like(w) for w in arrays]
-            state[f"{name}_v"] = [np.zeros_like(w) for w in arrays]
+        state = {}
+        for name, network in {"generator": self.generator, "discriminator": self.discriminator}.items():
+            if network is not None:
+                state[name] = joined(network.get_weights())
+                state[f"{name}_m"], state[f"{name}_v"] = np.zeros_like(state[name]), np.zeros_like(state[name])
+        state["average"] = state["generator"].copy()
         if self.config.losses.mean_power_weight:
             bins = 1 + bin_weights(self.config.shape, corners=True).shape[0]
-            shape = (len(self.config.losses.spectral_fields), bins, len(self.config.outputs))
-            state["mean_power"] = [np.zeros(shape, np.float32) for _ in ("generated", "true")]
+            # Of generated and of true maps.
+            shape = (2, len(self.config.losses.spectral_fields), bins, len(self.config.outputs))
+            state["mean_power"] = np.zeros(shape, np.float32)
         return self.backend.to_device(state)
 
     def __call__(
@@ -146,9 +146,7 @@ class Step:
             new = {**state, **kept}
             for name, rate in zip(gradients, (scalars[0], scalars[1]), strict=False):
                 new.update(adam(state, name, gradients[name], rate, config.beta1, scalars[3]))
-            new["average"] = [
-                scalars[2] * a + (1.0 - scalars[2]) * w for a, w in zip(state["average"], new["generator"], strict=True)
-            ]
+            new["average"] = scalars[2] * state["average"] + (1.0 - scalars[2]) * new["generator"]
             return new, losses
 
         return update
@@ -164,7 +162,7 @@ class Step:
 
         if config.accumulate == 1:
 
-            def loss(weights: Sequence[Any]) -> tuple[Any, Any]:
+            def loss(weights: Any) -> tuple[Any, Any]:
                 raw = self._generate(weights, batch)
                 total, (parts, kept) = map_losses(raw)
                 if config.objective is not None:
@@ -178,10 +176,10 @@ class Step:
         weights = state["generator"]
         raw = self._by_part(lambda part: self._generate(weights, part), batch)
         raw = of_parts(raw, config.losses.realisations, ops)
-        (_, (parts, kept)), (slope,) = value_and_grad(lambda maps: map_losses(maps[0]))([raw])
+        (_, (parts, kept)), slope = value_and_grad(map_losses)(raw)
 
         def pulled(part: Mapping[str, Any]) -> Any:
-            def loss(weights: Sequence[Any]) -> tuple[Any, Any]:
+            def loss(weights: Any) -> tuple[Any, Any]:
                 raw = self._generate(weights, part)
                 total, found = config.accumulate * ops.sum(part["slope"] * raw), {}
                 if config.objective is not None:
@@ -204,7 +202,7 @@ class Step:
         def function(part: Mapping[str, Any]) -> Any:
             real, fake = self._seen(part["raw"], part)
 
-            def loss(weights: Sequence[Any]) -> tuple[Any, Any]:
+            def loss(weights: Any) -> tuple[Any, Any]:
                 logits = self._discriminate(weights, real, fake, part)
                 assert config.objective is not None
                 value = _over_scales(config.objective.discriminator, logits)
@@ -238,9 +236,9 @@ class Step:
         logits = self._discriminate(state["discriminator"], *self._seen(raw, batch), batch)
         return _over_scales(self.config.objective.generator, logits)
 
-    def _generate(self, weights: Sequence[Any], batch: Mapping[str, Any]) -> Any:
+    def _generate(self, weights: Any, batch: Mapping[str, Any]) -> Any:
         inputs = _condition(batch) + list(batch.get("noise", []))
-        raw = within(self.generator.stateless_call(list(weights), [], inputs)[0], self.config.context)
+        raw = within(_called(self.generator, weights, inputs), self.config.context)
         # Without noise realisations are all alike.
         return raw if batch.get("noise") else repeat(raw, self.config.losses.realisations)
 
@@ -267,24 +265,20 @@ class Step:
             batch, fields = {name: value for name, value in batch.items() if name != "scatter"}, fields[..., :1]
         return _condition({**batch, "fields": within(fields, around)})
 
-    def _logits(self, weights: Sequence[Any], maps: Any, condition: Sequence[Any]) -> list[Any]:
+    def _logits(self, weights: Any, maps: Any, condition: Sequence[Any]) -> list[Any]:
         assert self.discriminator is not None
-        logits = self.discriminator.stateless_call(list(weights), [], [maps, *condition])[0]
+        logits = _called(self.discriminator, weights, [maps, *condition])
         # Keras gives the only scale of a discriminator as a tensor, not as a list.
         return logits if isinstance(logits, list) else [logits]
 
-    def _discriminate(
-        self, weights: Sequence[Any], real: Any, fake: Any, batch: Mapping[str, Any]
-    ) -> list[tuple[Any, Any]]:
+    def _discriminate(self, weights: Any, real: Any, fake: Any, batch: Mapping[str, Any]) -> list[tuple[Any, Any]]:
         """Logits of true and generated maps at each scale, in one pass over both."""
         condition = [ops.concatenate([c, c], axis=0) for c in self._shown(batch)]
         logits = self._logits(weights, ops.concatenate([real, fake], axis=0), condition)
         n = real.shape[0]
         return [(scale[:n], scale[n:]) for scale in logits]
 
-    def _penalties(
-        self, weights: Sequence[Any], real: Any, fake: Any, batch: Mapping[str, Any]
-    ) -> tuple[Any, dict[str, Any]]:
+    def _penalties(self, weights: Any, real: Any, fake: Any, batch: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         config, condition = self.config, self._shown(batch)
 
         def mean_logit(condition: Sequence[Any]) -> Callable[[Any], Any]:
@@ -304,6 +298,26 @@ class Step:
         n = real.shape[0]
         r1, r2 = zero_centred_penalty(gradient[:n]), zero_centred_penalty(gradient[n:])
         return 0.5 * config.losses.r1 * r1 + 0.5 * config.losses.r2 * r2, {"r1": r1, "r2": r2}
+
+
+def joined(weights: Sequence[np.ndarray]) -> np.ndarray:
+    """All weights of a network as one vector, as a state holds them."""
+    return np.concatenate([np.ravel(array) for array in weights]).astype(np.float32)
+
+
+def parted(vector: np.ndarray, network: keras.Model) -> list[np.ndarray]:
+    """The weights of a network, of one vector of all."""
+    shapes = [tuple(variable.shape) for variable in network.variables]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    return [part.reshape(shape) for part, shape in zip(np.split(vector, ends[:-1]), shapes, strict=True)]
+
+
+def _called(network: keras.Model, vector: Any, inputs: Sequence[Any]) -> Any:
+    """What a network gives with weights that are not its own."""
+    shapes = [tuple(variable.shape) for variable in network.variables]
+    parts = split(vector, [math.prod(shape) for shape in shapes], axis=0)
+    weights = [ops.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
+    return network.stateless_call(weights, [], list(inputs))[0]
 
 
 def _convolved(maps: Any, kernel: np.ndarray) -> Any:

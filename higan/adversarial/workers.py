@@ -92,8 +92,7 @@ class Workers:
             return state, step
         values = self.backend.to_host(state), np.array(step, np.int32)
         if not self.first:
-            state = {name: [np.zeros_like(x) for x in arrays] for name, arrays in values[0].items()}
-            values = state, np.array(0, np.int32)
+            values = {name: np.zeros_like(x) for name, x in values[0].items()}, np.array(0, np.int32)
         # One after the other: arrays of two types are not summed together.
         state, step = (self.backend.to_host(self.backend.sum_of_workers(x)) for x in values)
         return self.backend.to_device(state), int(step)
