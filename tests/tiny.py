@@ -132,7 +132,7 @@ RECIPE = {
     "generator": NETWORK,
     "discriminator": {"widths": [4, 8], "embedding": 8},
     "objective": {"pixel": "crps", "penalty_every": 1},  # one graph to compile, not two
-    "training": {"maps": 96, "batch_size": 4, "tick_maps": 16, "warmup_maps": 8, "average_half_life": 16},
+    "training": {"maps": 48, "batch_size": 4, "tick_maps": 16, "warmup_maps": 8, "average_half_life": 16},
     "tracking": {"wandb": "off"},
 }
 

@@ -15,9 +15,9 @@ from higan.checkpoint import load_card
 from higan.cli import main
 from higan.recipe import load_recipe
 from tests import tiny
-from tests.adversarial.test_loop import log, weights
+from tests.adversarial.test_loop import alike, log, weights
 
-TICKS = [16, 32, 48, 64, 80, 96]
+TICKS = [16, 32, 48]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_what_a_training_writes(trained, map_set):
     assert card.training["sha256"] == map_set.content_sha256() and card.training["simulations"] == 6
     assert json.loads((run / "recipe.json").read_text()) == card.recipe
     with h5py.File(run / "state.h5") as file:
-        assert file.attrs["step"] == 24
+        assert file.attrs["step"] == 12
 
 
 def test_the_checkpoint_paints(trained, map_set):
@@ -61,12 +61,7 @@ def test_the_checkpoint_holds_the_average(trained):
     """Of the tick that was best; where that is the last, the state holds the same."""
     run = trained[1]
     card = load_card(run / "checkpoint")
-    kept = weights(run / "checkpoint" / "generator.weights.h5")
-    state = weights(run / "state.h5", "average")
-    assert sorted(w.shape for w in kept.values()) == sorted(w.shape for w in state.values())
-    same = sorted(float(np.abs(w).sum()) for w in kept.values()) == sorted(
-        float(np.abs(w).sum()) for w in state.values()
-    )
+    same = alike(weights(run / "checkpoint" / "generator.weights.h5"), weights(run / "state.h5")["average"])
     assert same == (card.metrics["validation"]["maps_seen"] == TICKS[-1])
 
 
@@ -85,7 +80,7 @@ def test_kill_and_resume_give_the_same_bits(trained, tmp_path, capsys):
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     with h5py.File(run / "state.h5") as file:
-        assert 0 < file.attrs["step"] < 24
+        assert 0 < file.attrs["step"] < 12
     # A kill may leave half a line.
     with open(run / "log.jsonl", "a") as file:
         file.write('{"maps": 99')
@@ -106,26 +101,25 @@ def test_kill_and_resume_give_the_same_bits(trained, tmp_path, capsys):
         assert all(here[name] == pytest.approx(there[name], rel=1e-5) for name in set(there) & set(metrics[1]))
 
 
-def test_sigterm_saves_the_state_of_the_step_and_asks_for_a_requeue(trained, tmp_path):
+def test_sigterm_saves_the_state_of_the_step_and_asks_for_a_requeue(trained, tmp_path, capsys):
     """Held still at its start: another one is refused meanwhile, and the first step is the one that is finished."""
     recipe, whole = trained
     run = tmp_path / "run"
-    words = [sys.executable, "-m", "higan", "train", str(recipe), "--output", str(run)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    words = ["train", str(recipe), "--output", str(run)]
+    process = subprocess.Popen([sys.executable, "-m", "higan", *words], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
     while not (run / "log.jsonl").exists():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
         time.sleep(0.005)
     process.send_signal(signal.SIGSTOP)
-    beside = subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=300)
-    assert beside.returncode == 2 and "Another process trains into" in beside.stderr
+    assert main(words) == 2 and "Another process trains into" in capsys.readouterr().err
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGCONT)
     err = process.communicate(timeout=300)[1]
     assert process.returncode == 75 and "stopped by SIGTERM after" in err and "Traceback" not in err
     with h5py.File(run / "state.h5") as file:
-        assert 0 < file.attrs["step"] < 24
-    assert main(["train", str(recipe), "--output", str(run)]) == 0
+        assert 0 < file.attrs["step"] < 12
+    assert main(words) == 0
     expected, found = weights(whole / "state.h5"), weights(run / "state.h5")
     assert all(found[name].tobytes() == values.tobytes() for name, values in expected.items())
 

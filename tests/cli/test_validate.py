@@ -223,7 +223,7 @@ def test_parameters_are_recovered_from_the_logarithm_too(tmp_path, no_figures):
     assert checks["recovery"] != checks["recovery_log"]
 
 
-def test_maps_that_are_judged_are_no_training_maps(tmp_path, checkpoint, map_set):
+def test_maps_that_are_judged_are_no_training_maps(tmp_path, checkpoint, map_set, no_figures):
     """Every map is nearest to itself: with all simulations judged none is left to compare with."""
     for split, checked in (("all", False), ("test", True)):
         out = tmp_path / split
@@ -238,7 +238,7 @@ def test_training_maps_of_another_shape(tmp_path, checkpoint, map_set, capsys):
     assert "has maps of (8, 8)" in capsys.readouterr().err and not (tmp_path / "report").exists()
 
 
-def test_a_field_of_the_truth_as_baseline(tmp_path, generated, map_set):
+def test_a_field_of_the_truth_as_baseline(tmp_path, generated, map_set, no_figures):
     twice = Field(2 * map_set.read("brightness_temp"), "mK", "twice as bright")
     fields = {name: Field(map_set.read(name), field.units) for name, field in map_set.fields.items()}
     truth = tiny.maps(n_sim=8, fields=fields | {"by_hand": twice}).save(tmp_path / "truth.h5")
