@@ -13,19 +13,21 @@ from higan.cores import cores
 # k R at which the cut of radius R lies: a sphere of that radius has the volume of the filter, 6 π² / k³ (Lacey & Cole
 # 1993, MNRAS 262, 627, sec. 2.2.2).
 CUT = (9 * math.pi / 2) ** (1 / 3)
+SLAB = 1 << 22  # cells that are smoothed at a time
 LEAST = 1e-6  # variance that is taken for what has less, in squares of the scaled field's units
 
 
 class SharpCuts:
     """A field smoothed by filters that are sharp in wavenumber.
 
-    Iterating gives the field as it is, then smoothed over each radius R, without the modes beyond k = 2.418 / R, and
-    multiplied by 1 + R / 3, about what the scatter of a matter field falls by. Where no mode is left, as the map is too
-    small for that radius (:func:`widest`), there is nothing to be above a barrier: -inf.
+    Iterating gives it smoothed over each radius R, without the modes beyond k = 2.418 / R, and multiplied by 1 + R / 3,
+    about what the scatter of a matter field falls by. Where no mode is left, as the map is too small for that radius
+    (:func:`widest`), there is nothing to be above a barrier: -inf. Keeps the modes, not the field; they take as much
+    memory.
 
     Parameters
     ----------
-    field : array, shape (\\*shape)
+    field : array, shape (\*shape)
     radii : sequence of float
         R, in cells, ascending.
     periodic : bool
@@ -36,37 +38,86 @@ class SharpCuts:
     >>> x = np.arange(64)
     >>> wave = np.sin(2 * np.pi * x / 16)  # k = 0.39, which a radius of 6.2 cells cuts off
     >>> [round(float(np.abs(cut).max()), 3) for cut in SharpCuts(wave, [3.0, 9.0])]
-    [1.0, 2.0, 0.0]
+    [2.0, 0.0]
     """
 
     def __init__(self, field: np.ndarray, radii: Sequence[float], periodic: bool = True):
         import scipy.fft
 
-        self.field, self.radii, self.periodic = np.asarray(field, np.float32), list(radii), periodic
-        options: dict[str, Any] = {"workers": cores(), "norm": "forward"}
+        field = np.asarray(field, np.float32)
+        self.shape, self.radii, self.periodic = field.shape, list(radii), periodic
+        self._options: dict[str, Any] = {"workers": cores(), "norm": "forward"}
         if periodic:
-            self._modes = scipy.fft.rfftn(self.field, **options)
-            self._inverse = lambda modes: scipy.fft.irfftn(modes, self.field.shape, overwrite_x=True, **options)
+            self._modes = scipy.fft.rfftn(field, **self._options)
         else:
-            options |= {"type": 1, "axes": [axis for axis, n in enumerate(self.field.shape) if n > 1]}
-            self._modes = scipy.fft.dctn(self.field, **options)
-            self._inverse = lambda modes: scipy.fft.idctn(modes, overwrite_x=True, **options)
+            axes = [axis for axis, n in enumerate(field.shape) if n > 1]
+            self._modes = scipy.fft.dctn(field, type=1, axes=axes, **self._options)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        yield self.field.copy()
-        squares, _ = wavenumbers(self.field.shape, self.periodic)
         for radius in self.radii:
-            if radius > widest(self.field.shape, self.periodic):
-                yield np.full_like(self.field, -np.inf)
-                continue
-            kept = np.where(sum(squares) <= square(radius), self._modes, 0)
-            smooth = self._inverse(kept)
-            smooth *= np.float32(1 + radius / 3)
+            smooth = np.empty(self.shape, np.float32)
+            for place, slab in self._slabs(radius):
+                smooth[place] = slab
             yield smooth
 
+    def maximum(self, heights: Sequence[float], out: np.ndarray) -> None:
+        """Raise `out`, cell by cell, to the most by which the smoothed field is above its height.
+
+        Parameters
+        ----------
+        heights : sequence of float
+            For each radius.
+        out : array, shape (\*shape)
+            Beside it and the modes this takes the memory of one map.
+        """
+        for radius, height in zip(self.radii, heights, strict=True):
+            for place, slab in self._slabs(radius):
+                np.maximum(out[place], slab - height, out=out[place])
+
+    def _slabs(self, radius: float) -> Iterator[tuple[slice, np.ndarray]]:
+        """The field smoothed over a radius, some planes across the first axis at a time."""
+        if radius > widest(self.shape, self.periodic):
+            yield slice(None), np.broadcast_to(np.float32(-np.inf), self.shape)
+            return
+        # Lines of modes none of which is kept are not transformed.
+        limit, (squares, _) = square(radius), wavenumbers(self.shape, self.periodic)
+        kept = [np.flatnonzero(along <= limit) for along in squares]
+        first, *others = (along.ravel()[indices] for along, indices in zip(squares, kept, strict=True))
+        across = sum(np.ix_(*others), np.float32(0))
+        rest = np.ix_(*kept[1:])
+        modes = np.zeros((len(self._modes), *map(len, others)), self._modes.dtype)
+        for i, along in zip(kept[0], first, strict=True):
+            modes[i] = np.where(along + across <= limit, self._modes[i][rest], 0)
+        modes *= np.float32(1 + radius / 3)
+        modes = self._inverse(modes, 0)
+        planes = max(SLAB // math.prod(self.shape[1:]), 1)
+        for start in range(0, self.shape[0], planes):
+            place = slice(start, start + planes)
+            slab = modes[place]
+            for axis in range(1, len(self.shape)):
+                if self.periodic and axis < len(self.shape) - 1:
+                    every = np.zeros((*slab.shape[:axis], self.shape[axis], *slab.shape[axis + 1 :]), slab.dtype)
+                    every[(slice(None),) * axis + (kept[axis],)] = slab
+                    slab = every
+                slab = self._inverse(slab, axis)
+            yield place, slab
+
+    def _inverse(self, modes: np.ndarray, axis: int) -> np.ndarray:
+        """The inverse transform along an axis; modes that are missing at the end of its last are 0."""
+        import scipy.fft
+
+        n, options = self.shape[axis], {"axis": axis, "overwrite_x": True, **self._options}
+        if self.periodic:
+            return (
+                scipy.fft.irfft(modes, n, **options)
+                if axis == len(self.shape) - 1
+                else scipy.fft.ifft(modes, **options)
+            )
+        return scipy.fft.idct(modes, 1, n, **options) if n > 1 else modes
+
     def scatter(self) -> np.ndarray:
-        """Logarithm of the variance of each, (len(radii) + 1,): what this map has, not what many have."""
-        squares, counts = wavenumbers(self.field.shape, self.periodic)
+        """Logarithm of the variance of the field and of each, (1 + len(radii),): what this map has, not many."""
+        squares, counts = wavenumbers(self.shape, self.periodic)
         others, count = sum(squares[1:], np.zeros(1))[0], math.prod(counts[1:], start=np.ones(1))[0]
         limits = np.array([0.0, *map(square, reversed(self.radii))], np.float32)
         between = np.zeros(len(limits) + 1)

@@ -223,8 +223,7 @@ class Batches:
         ((name, scaling),) = self.inputs
         field = scaling.forward(self.maps.read(name, [row])[0])
         cuts = SharpCuts(field, self.network.excursion_set.cells, self.maps.geometry.periodic)
-        _, *smoothed = (cut.astype(np.float16) for cut in cuts)
-        found = np.stack(smoothed), cuts.scatter()
+        found = np.stack([cut.astype(np.float16) for cut in cuts]), cuts.scatter()
         # None makes room for another: in shuffled epochs those that are kept come again as soon as any.
         if (len(self._smoothed) + 1) * found[0].nbytes <= MOST_KEPT:
             self._smoothed[row] = found

@@ -96,8 +96,8 @@ def build_generator(
     keras.Model
         Called on a list: fields (batch, *shape, n_inputs), parameters (batch, n_parameters), then the noise of each
         level (batch, *shape / 2^level, noise_channels) and the latent vector (batch, random_numbers), each if there
-        are any. With an excursion set fields have as many channels as :class:`higan.excursion.SharpCuts` gives, and
-        its scatter, (batch, channels), comes after them; or two channels, and no scatter. Returns
+        are any. With an excursion set fields are followed by as many channels as :class:`higan.excursion.SharpCuts`
+        gives maps, and its scatter, (batch, channels), comes after them; or by one channel, and no scatter. Returns
         (batch, *shape, n_outputs). Noise may be given for several realisations of each map, those of
         the second upon those of the first along the batch: what does not depend on it is made once.
 

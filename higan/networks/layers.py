@@ -226,7 +226,7 @@ class TopHats(keras.layers.Layer):
 
 
 def sharp_cuts(field: Any, radii: Sequence[float]) -> tuple[Any, Any]:
-    """:class:`higan.excursion.SharpCuts` of periodic maps (n, *shape, 1), all as channels; and their scatter."""
+    """Periodic maps (n, *shape, 1) and :class:`higan.excursion.SharpCuts` of them, all as channels; and the scatter."""
     shape, last = tuple(field.shape[1:-1]), len(field.shape) - 2
     squares, counts = wavenumbers(shape, periodic=True)
     modes = ops.rfft(ops.cast(field, "float32")[..., 0])

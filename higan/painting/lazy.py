@@ -40,7 +40,7 @@ def paint_lazily(
 
     A task takes its region of the input alone, so that computing a block reads and paints no other, and a process
     paints one tile at a time, however many threads it has: its memory is that of a tile.
-    What an excursion set smooths is a whole map, which a task of its own then reads, in the memory of eight of them.
+    What an excursion set smooths is a whole map, which a task of its own then reads, in the memory of four of them.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def _excursion(painter: Painter, field: np.ndarray, parameters: np.ndarray, peri
     """By how much one map, (*shape) or (1, *shape), is above its barrier, (1, *shape)."""
     whole = np.asarray(field, np.float32).reshape(1, *field.shape[-painter.card.ndim :], 1)
     with _one_at_a_time:
-        return painter.with_excursion(whole, parameters, periodic)[..., 1]
+        return painter.above_barrier(whole, parameters, periodic)[..., 0]
 
 
 def _paint(

@@ -223,9 +223,9 @@ class Painter:
     ) -> np.ndarray:
         """:meth:`paint` for numpy arrays, compiled by the backend; noise may be that of several realisations.
 
-        With an excursion set `fields` are what :meth:`with_excursion` gives. Of a tile of larger maps, `fields` reach
-        `around` cells beyond what is painted on either side of each axis, a margin or none, and noise is drawn for
-        that.
+        With an excursion set what :meth:`above_barrier` gives follows the fields as a channel. Of a tile of larger
+        maps, `fields` reach `around` cells beyond what is painted on either side of each axis, a margin or none, and
+        noise is drawn for that.
         """
         scaled = []
         if self.inputs:
@@ -241,24 +241,24 @@ class Painter:
         painted = np.stack([self._physical(i, out[..., i], theta, np) for i in range(len(self.outputs))], axis=-1)
         return self._of_magnitude(painted, each, np)
 
-    def with_excursion(self, fields: np.ndarray, parameters: np.ndarray, periodic: bool = True) -> np.ndarray:
-        """Whole maps (n, *shape, 1), and beside them by how much they are above the barrier of the excursion set.
+    def above_barrier(self, fields: np.ndarray, parameters: np.ndarray, periodic: bool = True) -> np.ndarray:
+        """By how much whole maps (n, *shape, 1) are above the barrier of the excursion set, likewise (n, *shape, 1).
 
-        Maps of cards without one are given back as they are. Takes the memory of some eight maps of float32.
+        Of cards without one it has no channels. Takes the memory of two maps of float32 beside those and itself.
         """
         network = self.card.network
         if network.excursion_set is None or self._barrier is None:
-            return fields
-        out = np.empty((*fields.shape[:-1], 2), np.float32)
-        out[..., 0] = fields[..., 0]
-        for both, theta in zip(out, self.scale_parameters(np.asarray(parameters, np.float32)), strict=True):
-            cuts = SharpCuts(self.inputs[0].forward(both[..., 0]), network.excursion_set.cells, periodic)
+            return np.empty((*fields.shape[:-1], 0), np.float32)
+        out = np.empty(fields.shape, np.float32)
+        for field, above, theta in zip(
+            fields[..., 0], out[..., 0], self.scale_parameters(np.asarray(parameters, np.float32)), strict=True
+        ):
+            above[:] = self.inputs[0].forward(field)
+            cuts = SharpCuts(above, network.excursion_set.cells, periodic)
             told = [cuts.scatter()[None], *([theta[None]] if len(self.lower) else [])]
-            (heights,) = ops.convert_to_numpy(self._barrier(told))
-            both[..., 1] = -np.inf
-            for cut, height in zip(cuts, heights, strict=True):
-                cut -= height
-                np.maximum(both[..., 1], cut, out=both[..., 1])
+            ((height, *heights),) = ops.convert_to_numpy(self._barrier(told))
+            above -= height
+            cuts.maximum(heights, above)
         return out
 
     def _physical(self, output: int, y: Any, parameters: Any, xp: Any) -> Any:

@@ -226,8 +226,8 @@ def paint_tile(
     ----------
     painter : Painter
     region : array, shape (maps, *tile.cells, n_inputs)
-        The input fields there, as :meth:`Tile.join` gives them, with what an excursion set makes of them
-        (:meth:`~higan.painting.painter.Painter.with_excursion`).
+        The input fields there, as :meth:`Tile.join` gives them, and after them what
+        :meth:`~higan.painting.painter.Painter.above_barrier` gives.
     parameters : array, shape (maps, n_par)
     tile : Tile
     seed : int
@@ -298,9 +298,9 @@ def paint_maps(
         If `tile` is no whole number of at least 1.
     """
     out = np.empty((len(rows), *fields.shape[1:-1], len(painter.outputs)), dtype=np.float32)
-    fields = painter.with_excursion(fields, parameters, periodic)
+    above = painter.above_barrier(fields, parameters, periodic)
     for part in lay_tiles(painter.card, fields.shape[1:-1], periodic=periodic, tile=tile):
-        region = part.join(fields[:, *place] for place in part.places())
+        region = part.join(np.concatenate([x[:, *place] for x in (fields, above)], axis=-1) for place in part.places())
         out[:, *part.place] = paint_tile(
             painter, region, parameters, part, seed=seed, rows=rows, realisations=realisations
         )

@@ -160,10 +160,10 @@ def paint_to_file(
         return fields[full_batch(start) - start]
 
     @functools.lru_cache(maxsize=1)
-    def whole_maps(once: tuple[int, ...], start: int) -> np.ndarray:
-        """Maps as an excursion set sees them; drawn ones are those of the batch that begins at `start`."""
+    def above(once: tuple[int, ...], start: int) -> np.ndarray:
+        """By how much whole maps are above a barrier; drawn ones are those of the batch that begins at `start`."""
         whole = draw_all(start) if drawn else emulator.painter.read_inputs(maps, once)
-        return emulator.painter.with_excursion(whole, theta[list(once)], wrap)
+        return emulator.painter.above_barrier(whole, theta[list(once)], wrap)
 
     def maps_of(start: int) -> np.ndarray:
         """The maps that a batch is painted on."""
@@ -181,9 +181,11 @@ def paint_to_file(
         once = maps_of(start)
 
         def read(place: tuple[slice, ...]) -> np.ndarray:
-            if card.network.excursion_set:
-                return whole_maps(tuple(once.tolist()), start if drawn else 0)[:, *place]
-            return draw_all(start)[:, *place] if drawn else emulator.painter.read_inputs(maps, once, place)
+            fields = draw_all(start)[:, *place] if drawn else emulator.painter.read_inputs(maps, once, place)
+            if not card.network.excursion_set:
+                return fields
+            whole = above(tuple(once.tolist()), start if drawn else 0)
+            return np.concatenate([fields, whole[:, *place]], axis=-1)
 
         return part.join(map(read, part.places())), theta[once], part, seed, row[full], draw[full]
 
