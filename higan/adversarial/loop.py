@@ -201,7 +201,8 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
         held.enter_context(alone(run))
         _begin(run, recipe)
     state, first = workers.of_first(state, first)
-    stop = workers.agreed(held.enter_context(sigterm()))
+    steps = held.enter_context(ExitStack())
+    stop = workers.agreed(steps.enter_context(sigterm()))
     trackers = _trackers(recipe, run, first * size, resume) if workers.first else Trackers([])
     bar: Any = nullcontext(lambda n, note="": None)
     if workers.first:
@@ -263,6 +264,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
             note = _note(means, speed, error)
             advance(0, note)
             ticked = time.monotonic()
+    steps.close()  # from here on SIGTERM ends it at once: what is left to do is done when it is started again
     if workers.first:
         _finish(run, recipe, maps, rows, monitor, trackers)
     workers.wait()

@@ -133,6 +133,23 @@ def test_sigterm_before_the_first_step_asks_for_a_requeue_too(map_set, tmp_path,
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_sigterm_after_the_last_step_asks_for_a_requeue_too(map_set, tmp_path, monkeypatch, capsys):
+    """While quantiles are mapped, which are minutes: they are mapped when it is started again."""
+    recipe = tiny.recipe_toml(
+        tmp_path / "tiny.toml",
+        map_set.path,
+        objective={"name": "none", "pixel_weight": 1.0},
+        training={"maps": 8, "tick_maps": 8, "quantile_maps": 4},
+    )
+    words = ["train", str(recipe), "--output", str(tmp_path / "run")]
+    with monkeypatch.context() as patch:
+        patch.setattr("higan.adversarial.quantiles.spread", lambda *args: signal.raise_signal(signal.SIGTERM))
+        assert main(words) == 75
+    assert "after its last: start it again" in capsys.readouterr().err
+    assert main(words) == 0
+    assert load_card(tmp_path / "run" / "checkpoint").outputs[0].quantile_mapping
+
+
 def test_resuming_a_finished_training_changes_nothing(trained, capsys):
     recipe, run = trained
     before = weights(run / "state.h5")
