@@ -72,7 +72,7 @@ def checkpoint(folder: Path, widths: Sequence[int] | None = None, ndim: int = 2,
         redshift=8.0,
     )
     model = build_model(card)
-    save_checkpoint(folder, card, dict(weights_of(model, model.variables)))
+    save_checkpoint(folder, card, weights_of(model, model.variables))
     return folder
 
 

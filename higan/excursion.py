@@ -107,13 +107,11 @@ class SharpCuts:
         import scipy.fft
 
         n, options = self.shape[axis], {"axis": axis, "overwrite_x": True, **self._options}
-        if self.periodic:
-            return (
-                scipy.fft.irfft(modes, n, **options)
-                if axis == len(self.shape) - 1
-                else scipy.fft.ifft(modes, **options)
-            )
-        return scipy.fft.idct(modes, 1, n, **options) if n > 1 else modes
+        if not self.periodic:
+            return scipy.fft.idct(modes, 1, n, **options) if n > 1 else modes
+        if axis < len(self.shape) - 1:
+            return scipy.fft.ifft(modes, **options)
+        return scipy.fft.irfft(modes, n, **options)
 
     def scatter(self) -> np.ndarray:
         """Logarithm of the variance of the field and of each, (1 + len(radii),): what this map has, not many."""

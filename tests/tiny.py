@@ -95,7 +95,7 @@ def save(card, folder, seed=1):
     from higan.painting.painter import build_model, weights_of
 
     model = build_model(card, seed)
-    save_checkpoint(folder, card, dict(weights_of(model, model.variables)))
+    save_checkpoint(folder, card, weights_of(model, model.variables))
     return folder
 
 

@@ -256,7 +256,7 @@ def _train(recipe: Recipe, run: Path, resume: bool, maps: MapSet | None, workers
                         "training": {**card.training, "maps_seen": seen, "hours": hours_now},
                     }
                 )
-                save_checkpoint(run / "checkpoint", kept, dict(weights), overwrite=True)
+                save_checkpoint(run / "checkpoint", kept, weights, overwrite=True)
             save_state(run / STATE, state, step + 1, best, hours_now, order, step_function.backend)
             error = f"|R-1| {result.scalars['mean_abs_R_minus_1']:.3f}"
             if stopped and step + 1 != last:

@@ -58,5 +58,5 @@ def map_quantiles(checkpoint: Path, recipe: Recipe, maps: MapSet, rows: np.ndarr
     ]
     metrics = {**card.metrics, "validation": {**card.metrics.get("validation", {}), **result.scalars}}
     card = card.model_copy(update={"outputs": outputs, "metrics": metrics, "recipe": asked})
-    weights = dict(weights_of(painter.model, painter.model.get_weights()))
+    weights = weights_of(painter.model, painter.model.get_weights())
     save_checkpoint(checkpoint, card, weights, overwrite=True)

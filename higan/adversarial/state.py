@@ -120,7 +120,8 @@ def _checkpoint_weights(folder: Path, generator: Any, state: Any, backend: Any) 
             values = np.zeros_like(arrays[i])
             values[tuple(slice(n) for n in weights[name].shape)] = weights[name]
             arrays[i] = values
-    return backend.to_device({**new, "generator": joined(arrays), "average": joined(arrays)})
+    new["generator"] = joined(arrays)
+    return backend.to_device({**new, "average": new["generator"]})
 
 
 def check_finite(arrays: Mapping[str, Any], step: int) -> None:

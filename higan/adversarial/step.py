@@ -307,17 +307,21 @@ def joined(weights: Sequence[np.ndarray]) -> np.ndarray:
 
 def parted(vector: np.ndarray, network: keras.Model) -> list[np.ndarray]:
     """The weights of a network, of one vector of all."""
-    shapes = [tuple(variable.shape) for variable in network.variables]
-    ends = np.cumsum([math.prod(shape) for shape in shapes])
-    return [part.reshape(shape) for part, shape in zip(np.split(vector, ends[:-1]), shapes, strict=True)]
+    shapes, sizes = _shapes(network)
+    return [part.reshape(shape) for part, shape in zip(np.split(vector, np.cumsum(sizes)[:-1]), shapes, strict=True)]
 
 
 def _called(network: keras.Model, vector: Any, inputs: Sequence[Any]) -> Any:
     """What a network gives with weights that are not its own."""
-    shapes = [tuple(variable.shape) for variable in network.variables]
-    parts = split(vector, [math.prod(shape) for shape in shapes], axis=0)
-    weights = [ops.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
+    shapes, sizes = _shapes(network)
+    weights = [ops.reshape(part, shape) for part, shape in zip(split(vector, sizes, axis=0), shapes, strict=True)]
     return network.stateless_call(weights, [], list(inputs))[0]
+
+
+def _shapes(network: keras.Model) -> tuple[list[tuple[int, ...]], list[int]]:
+    """Of a network's weights, and how many numbers each holds."""
+    shapes = [tuple(variable.shape) for variable in network.variables]
+    return shapes, [math.prod(shape) for shape in shapes]
 
 
 def _convolved(maps: Any, kernel: np.ndarray) -> Any:

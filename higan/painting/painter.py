@@ -349,6 +349,6 @@ def assign(model: keras.Model, weights: Mapping[str, np.ndarray]) -> None:
         variable.assign(weights[name])
 
 
-def weights_of(model: keras.Model, arrays: Sequence[Any]) -> Mapping[str, np.ndarray]:
+def weights_of(model: keras.Model, arrays: Sequence[Any]) -> dict[str, np.ndarray]:
     """`arrays`, one a variable of `model`, under their names."""
     return {name: np.asarray(array) for name, array in zip(weight_names(model), arrays, strict=True)}
