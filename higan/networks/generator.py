@@ -17,6 +17,7 @@ from higan.networks.config import DENSE_LAYERS, GeneratorConfig
 from higan.networks.galaxies import LARGEST, Ellipses, Galaxies
 from higan.networks.layers import (
     Above,
+    After,
     Brightest,
     Modulation,
     PixelNorm,
@@ -199,11 +200,6 @@ def build_generator(
         if config.knows_matter:
             if config.top_hats:
                 known.append(_means(seen[..., :n_inputs], config, beyond, around))
-            knowing = embedding
-            if config.stochastic_barrier:
-                known = [*(for_each(part, f"local_known{i}") for i, part in enumerate(known)), every]
-                knowing = for_each(embedding, "local_embedding")
-            local = _pointwise(known, knowing, config.top_hat_widths, "local", seed, dtype)
         if config.diffuse:
             told = _pointwise([fields], embedding, config.diffuse_widths, "diffuse", seed, "float32")
             gas = convolution(told, n_outputs, "diffuse", seed, kernel=1, gain=0.0, dtype="float32")
@@ -219,6 +215,13 @@ def build_generator(
     else:
         x = convolution(place(whole_noise, config.levels - 1, "position"), config.widths[-1], "stem", **options)
     x = pared(x, config.levels - 1)
+    if n_inputs and config.knows_matter:
+        # The way down and what sees the field on many scales each take most of the memory that there is to take.
+        known[0], knowing = After(name="local_after", dtype="float32")([known[0], x]), embedding
+        if config.stochastic_barrier:
+            known = [*(for_each(part, f"local_known{i}") for i, part in enumerate(known)), every]
+            knowing = for_each(embedding, "local_embedding")
+        local = _pointwise(known, knowing, config.top_hat_widths, "local", seed, dtype)
     x, embedding = for_each(x, "bottom"), for_each(embedding, "embedding")
     for i in range(config.bottom_blocks):
         x = _block(x, config.widths[-1], f"bottom{i}", embedding, noise[-1], gated=config.gated, **options)

@@ -389,6 +389,29 @@ class Repeated(keras.layers.Layer):
         return (shapes[1][0], *shapes[0][1:])
 
 
+class After(keras.layers.Layer):
+    """The first input as it is, once the second has been computed: what follows takes no memory until then.
+
+    TensorFlow alone computes whatever it has the inputs of, and keeps it: others compile with an eye on memory, or
+    compute layer by layer.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(autocast=False, **options)
+
+    def call(self, inputs: Any) -> Any:
+        x, other = inputs
+        if keras.backend.backend() != "tensorflow":
+            return x
+        import tensorflow as tf  # noqa: TID251 (keras.ops knows no order)
+
+        with tf.control_dependencies([other]):
+            return tf.identity(x)
+
+    def compute_output_shape(self, shapes: Any) -> Any:
+        return shapes[0]
+
+
 class Smoothed(keras.layers.Layer):
     """White noise (batch, *shape, channels), beside it smoothed over 2, 4, … cells: (1 + times) * channels.
 
