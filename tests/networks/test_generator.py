@@ -7,7 +7,7 @@ import pytest
 from higan.adversarial.step import load_backend
 from higan.networks.config import GeneratorConfig
 from higan.networks.generator import build_generator
-from higan.networks.layers import Interpolation, Position, Smoothed, TopHats, embed, spill, summed
+from higan.networks.layers import After, Interpolation, Position, Smoothed, TopHats, embed, spill, summed
 from higan.painting.painter import receptive_radius
 from higan.scaling import Asinh, Linear, Log, YeoJohnson
 from tests import backends, tiny
@@ -200,6 +200,18 @@ def test_a_tile_is_painted_as_the_map_is(network, n_inputs):
 def test_tiles_are_of_maps_without_a_middle_and_of_all_around(options):
     with pytest.raises(ValueError, match="leave around out"):
         build(around=(8, 8), **options)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an order is TensorFlow's alone")
+def test_what_comes_after_waits_for_the_other():
+    import tensorflow as tf
+
+    x, other = keras.Input((3,)), keras.Input((3,))
+    model = keras.Model([x, other], After()([x, keras.ops.exp(other)]) + 1.0)
+    graph = tf.function(lambda *inputs: model(inputs)).get_concrete_function(tf.ones((2, 3)), tf.ones((2, 3))).graph
+    waited_for = [(op.type, before.type) for op in graph.get_operations() for before in op.control_inputs]
+    assert ("Identity", "Exp") in waited_for
+    np.testing.assert_array_equal(model([np.full((2, 3), 4.0), np.zeros((2, 3))]), 5.0)
 
 
 def test_top_hats_start_without_effect():
