@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
@@ -127,6 +127,10 @@ class ObjectiveConfig(_Table):
     pixel_scales : list of int
         Sides of the blocks of cells whose means the pixel loss compares; a mean is of physical values, and scaled as
         these are. 1 stands for cells; larger ones hold the generator to how bright cells gather.
+    extreme_scales : list of int
+        Sides of the blocks of cells whose brightest and faintest cell the pixel loss compares, too, each weighing as a
+        mean does. Cells that are right one by one, and drawn each for itself, leave no block that is empty as a whole,
+        and fray what has an edge.
     margin : float
         Cells that lie on a physical bound are aimed at so far beyond it by the pixel loss, in scaled space (standard
         deviations): what the noise does to an empty cell then stays out of sight. Whatever lies more than 1 beyond, or
@@ -201,6 +205,7 @@ class ObjectiveConfig(_Table):
     pixel_weight: float = Field(default=0.5, ge=0)
     pixel_weight_final: float | None = Field(default=None, ge=0)
     pixel_scales: list[PositiveInt] = Field(default=[1], min_length=1)
+    extreme_scales: list[Annotated[int, Field(ge=2)]] = Field(default=[])
     margin: float = Field(default=0.0, ge=0)
     spectral_weight: float = Field(default=0.0, ge=0)
     spectral: Literal["ratio", "crps"] = "ratio"

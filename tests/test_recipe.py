@@ -125,6 +125,7 @@ def without(*path):
             "objective.shape_weight is of stamps about their middle: it needs generator.centred",
         ),
         (changed("objective", to={"pixel_scales": [0]}), "objective.pixel_scales.0: input should be greater than 0"),
+        (changed("objective", to={"extreme_scales": [1]}), "objective.extreme_scales.0: input should be greater"),
         (
             changed("generator", "top_hats", to=[2.0, 1.0]),
             "top_hats are radii in ascending order, each once",

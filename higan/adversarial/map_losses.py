@@ -11,7 +11,7 @@ from keras import ops
 from higan.adversarial.adam import State
 from higan.adversarial.half_light import half_light_error
 from higan.adversarial.objectives import crps
-from higan.adversarial.octaves import block_means, octave_crps
+from higan.adversarial.octaves import block_extremes, block_means, octave_crps
 from higan.adversarial.one_point import one_point_crps, peaks_and_holes, tail_crps
 from higan.adversarial.shapes import shape_score
 from higan.adversarial.spectrum import (
@@ -107,10 +107,13 @@ class MapLosses:
         return total, (parts, kept)
 
     def _pixel(self, blocks: Mapping[int, tuple[Any, ...]]) -> Any:
-        """Of generated maps and what they aim at, scaled: means of blocks by their side, cells being of side 1."""
+        """Of generated maps and what they aim at, scaled: means of blocks by their side, cells being of side 1.
+
+        Extremes are two terms each, and of cells as these are compared: with their margin.
+        """
         losses, terms = self.config.losses, []
-        for side in losses.pixel_scales:
-            fake, target = blocks[side]
+        extremes = [tuple(block_extremes(x, side) for x in blocks[1]) for side in losses.extreme_scales]
+        for fake, target in [*(blocks[side] for side in losses.pixel_scales), *extremes, *extremes]:
             if losses.pixel == "crps":
                 terms.append(ops.mean(crps(*_halves(fake), target)))
             else:

@@ -61,6 +61,12 @@ def block_means(maps: Any, side: int) -> Any:
     return ops.average_pool(maps, side, strides=side, data_format="channels_last")
 
 
+def block_extremes(maps: Any, side: int) -> Any:
+    """The brightest, then minus the faintest, cell of blocks of `side` cells along each axis of (n, *shape, c)."""
+    both = ops.concatenate([maps, -maps], axis=-1)
+    return ops.max_pool(both, side, strides=side, data_format="channels_last")
+
+
 def _scatter(octaves: list[list[Any]], axes: tuple[int, ...], mean: Mean) -> list[list[Any]]:
     """Standard deviation of each octave of some maps over cells and the whole batch."""
     means = mean([[ops.mean(x, axis=axes) for x in parts] for parts in octaves])

@@ -328,8 +328,8 @@ def _large_enough(recipe: Recipe, maps: MapSet) -> None:
             f"{' x '.join(map(str, maps.shape))} nothing but their mean: {most:.3g} are the most. Take fewer radii."
         )
     compared = {f"objective.one_point_lags has pairs {lag} cells apart to both sides": 2 * lag + 1}
-    for name in ("pixel_scales", "one_point_scales"):
-        largest = max(getattr(objective, name))
+    for name in ("pixel_scales", "extreme_scales", "one_point_scales"):
+        largest = max(getattr(objective, name), default=1)
         compared[f"objective.{name} has blocks of {largest} cells a side"] = largest
     for needs, side, context in ((seen, cells + around, "with"), (compared, cells, "without")):
         for need, least in needs.items():

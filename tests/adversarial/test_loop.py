@@ -461,6 +461,7 @@ def test_a_checkpoint_may_be_given_slopes_and_gates(tmp_path, standing_still):
         ("generator", {"cellwise": True, "smoothed_noise": 2}, "smoothed_noise = 2 is for 14 cells and more a side"),
         ("generator", {"exclusion": [1, 4]}, "exclusion has windows of 9 cells a side"),
         ("objective", {"pixel_scales": [1, 16]}, "pixel_scales has blocks of 16 cells a side"),
+        ("objective", {"extreme_scales": [2, 16]}, "extreme_scales has blocks of 16 cells a side"),
         ("objective", {"one_point_scales": [1, 16]}, "one_point_scales has blocks of 16 cells a side"),
         ("objective", {"one_point_lags": [1, 4]}, "one_point_lags has pairs 4 cells apart to both sides"),
     ],

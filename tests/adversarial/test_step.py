@@ -4,6 +4,8 @@ import pytest
 from keras import ops, tree
 
 from higan.adversarial.adam import adam
+from higan.adversarial.objectives import crps
+from higan.adversarial.octaves import block_extremes
 from higan.adversarial.one_point import one_point_crps, tail_crps
 from higan.adversarial.spectrum import mode_score
 from higan.adversarial.step import Step
@@ -342,6 +344,35 @@ def test_pixel_loss_of_blocks():
     fake, true = 2 * batch["fields"], batch["maps"]
     expected = 0.5 * (np.abs(fake - true).mean() + np.abs(blocks(fake) - blocks(true)).mean())
     assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("pixel", ["l1", "crps"])
+def test_pixel_loss_of_the_brightest_and_the_faintest_of_blocks(pixel):
+    """As much as cells each; 8 cells are two blocks of 3, and what is left over counts for nothing."""
+    batch = linear_batch((8, 8))
+    batch["noise"] = []
+    step = linear_step("none", pixel=pixel, pixel_weight=1.0, extreme_scales=(3,))
+    found = numbers(step(step.initial_state(), batch, 1, (0.0, 0.0), 0.9)[1])["pixel"]
+    missed = []
+    fake, true = (x[:, :6, :6].reshape(-1, 2, 3, 2, 3) for x in (2 * batch["fields"], batch["maps"]))
+    for extreme in (np.max, np.min):
+        missed.append(np.abs(extreme(fake, axis=(2, 4)) - extreme(true, axis=(2, 4))).mean())
+    assert found == pytest.approx(np.mean([np.abs(2 * batch["fields"] - batch["maps"]).mean(), *missed]), rel=1e-4)
+
+
+def test_extremes_of_blocks_want_cells_to_be_empty_together():
+    """Cells one by one are as content with realisations whose cells know nothing of each other."""
+    rng = np.random.default_rng(1)
+
+    def score(together, side):
+        truth, *others = rng.normal(size=(3, 4000, 1, 1, 1)) + np.zeros((3, 4000, 4, 4, 1))
+        if not together:
+            others = list(rng.normal(size=(2, 4000, 4, 4, 1)))
+        blocks = [np.asarray(block_extremes(x.astype("float32"), side)) for x in (*others, truth)]
+        return float(np.mean(np.asarray(crps(*blocks))))
+
+    assert score(True, 1) == pytest.approx(score(False, 1), rel=0.05)
+    assert score(False, 4) > 2 * score(True, 4)
 
 
 @pytest.mark.parametrize(
