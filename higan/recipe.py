@@ -129,8 +129,8 @@ class ObjectiveConfig(_Table):
         these are. 1 stands for cells; larger ones hold the generator to how bright cells gather.
     extreme_scales : list of int
         Sides of the blocks of cells whose brightest and faintest cell the pixel loss compares, too, each weighing as a
-        mean does. Cells that are right one by one, and drawn each for itself, leave no block that is empty as a whole,
-        and fray what has an edge.
+        mean does. Cells that are right one by one, but drawn each for itself, leave few blocks empty as a whole, and
+        fray what has an edge.
     margin : float
         Cells that lie on a physical bound are aimed at so far beyond it by the pixel loss, in scaled space (standard
         deviations): what the noise does to an empty cell then stays out of sight. Whatever lies more than 1 beyond, or

@@ -109,11 +109,13 @@ class MapLosses:
     def _pixel(self, blocks: Mapping[int, tuple[Any, ...]]) -> Any:
         """Of generated maps and what they aim at, scaled: means of blocks by their side, cells being of side 1.
 
-        Extremes are two terms each, and of cells as these are compared: with their margin.
+        Extremes are those of cells as these are compared: with their margin.
         """
         losses, terms = self.config.losses, []
-        extremes = [tuple(block_extremes(x, side) for x in blocks[1]) for side in losses.extreme_scales]
-        for fake, target in [*(blocks[side] for side in losses.pixel_scales), *extremes, *extremes]:
+        compared = [blocks[side] for side in losses.pixel_scales]
+        for side in losses.extreme_scales:
+            compared.extend(zip(*(block_extremes(x, side) for x in blocks[1]), strict=True))
+        for fake, target in compared:
             if losses.pixel == "crps":
                 terms.append(ops.mean(crps(*_halves(fake), target)))
             else:

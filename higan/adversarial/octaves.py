@@ -61,10 +61,10 @@ def block_means(maps: Any, side: int) -> Any:
     return ops.average_pool(maps, side, strides=side, data_format="channels_last")
 
 
-def block_extremes(maps: Any, side: int) -> Any:
-    """The brightest, then minus the faintest, cell of blocks of `side` cells along each axis of (n, *shape, c)."""
-    both = ops.concatenate([maps, -maps], axis=-1)
-    return ops.max_pool(both, side, strides=side, data_format="channels_last")
+def block_extremes(maps: Any, side: int) -> tuple[Any, Any]:
+    """The brightest and the faintest cell of blocks of `side` cells along each axis of (n, *shape, c)."""
+    brightest, darkest = (ops.max_pool(x, side, strides=side, data_format="channels_last") for x in (maps, -maps))
+    return brightest, -darkest
 
 
 def _scatter(octaves: list[list[Any]], axes: tuple[int, ...], mean: Mean) -> list[list[Any]]:

@@ -197,9 +197,8 @@ def build_generator(
         x = within(seen, beyond)
         known = [pared(x, 0)]
         fields = known[0][..., :n_inputs]
-        if config.knows_matter:
-            if config.top_hats:
-                known.append(_means(seen[..., :n_inputs], config, beyond, around))
+        if config.top_hats:
+            known.append(_means(seen[..., :n_inputs], config, beyond, around))
         if config.diffuse:
             told = _pointwise([fields], embedding, config.diffuse_widths, "diffuse", seed, "float32")
             gas = convolution(told, n_outputs, "diffuse", seed, kernel=1, gain=0.0, dtype="float32")
